@@ -36,6 +36,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -46,7 +47,7 @@ from nemlib.history import Display, History
 
 __all__ = [
     "Context", "GradientLearner", "History", "Learner", "TrainingDiverged", "TrainingSettings",
-    "budget", "choose", "cosine_schedule", "device", "evaluate", "seeded", "train",
+    "available_memory", "budget", "choose", "cosine_schedule", "device", "evaluate", "seeded", "train",
 ]
 
 Data = Tensor | Mapping[str, Tensor] | None
@@ -83,6 +84,13 @@ def find_device(name: str | torch.device = "auto") -> torch.device:
 
 
 device = find_device   # the short name for notebooks: training.device("auto")
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a device; None where it cannot be asked (mps)."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available if device.type == "cpu" else None
 
 
 @contextmanager
