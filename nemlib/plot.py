@@ -47,6 +47,8 @@ PALETTE: dict[str, tuple[str, str]] = {
 COLOURS: dict[str, str] = {name: light for name, (light, _) in PALETTE.items()}
 CYCLE = ("blue", "orange", "green", "plum", "vermilion", "sky")
 INK_IMAGE = "ink-image"         # an SVG id that begins so is a picture in grey ink, light on a dark page
+PAGE_IMAGE = "-page-image"      # an SVG id "light-page-image…" is a picture that a dark page hides, and the reverse
+SLOTS = (*CYCLE, "muted", "ink")      # the colours of slots 1, 2, …
 WIDTH = 6.15                    # inches: as wide as the book's text
 
 
@@ -122,7 +124,11 @@ def for_both_pages(svg: str) -> str:
              for light, dark in pairs for role in ("fill", "stroke") if f"{role}: {light}" in svg]
     if f'id="{INK_IMAGE}' in svg:
         rules.append(f'[id^="{INK_IMAGE}"]{{filter:invert(1)}}')
-    sheet = f"<style>@media (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
+    always = ""
+    if f'id="dark{PAGE_IMAGE}' in svg:
+        always = f'[id^="dark{PAGE_IMAGE}"]{{display:none}}'
+        rules.append(f'[id^="light{PAGE_IMAGE}"]{{display:none}}[id^="dark{PAGE_IMAGE}"]{{display:inline}}')
+    sheet = f"<style>{always}@media (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
     return re.sub(r"(<svg\b[^>]*>)", lambda opening: opening[1] + sheet, svg, count=1)
 
 
@@ -209,6 +215,124 @@ def _draw_ink(canvas, scale, corners, size, gap, row_labels, column_labels) -> F
     middles = (j * (width + gap) + (width - 1) / 2 for j in range(len(column_labels or ())))
     axes.set_xticks(list(middles), column_labels)
     return figure
+
+
+# --- slots ---------------------------------------------------------------------------------------------------
+
+
+def slot_colours(gamma: torch.Tensor, image: torch.Tensor | None = None, page: str = "light") -> torch.Tensor:
+    """Responsibilities as colours: each slot has one, and they mix as light does, in proportion to γ.
+
+    gamma: (…, K, height, width), of sum 1 over K; image: (…, height, width) in [0, 1], where given, leaves the
+    page's own colour where the image is 0. page: "light" or "dark", whose colours are taken.
+    Returns (…, height, width, 3) in [0, 1], on γ's device. Raises ValueError for more slots than colours (8),
+    and for an image of another shape.
+    """
+    slots = gamma.shape[-3]
+    if slots > len(SLOTS):
+        raise ValueError(f"There are colours for {len(SLOTS)} slots, and {slots} came.")
+    if image is not None and image.shape != gamma.shape[:-3] + gamma.shape[-2:]:
+        raise ValueError(f"The image has shape {tuple(gamma.shape[:-3] + gamma.shape[-2:])}, as γ without its "
+                         f"slots; {tuple(image.shape)} came.")
+    light = _light([*SLOTS[:slots], "paper"], page).to(gamma.device)
+    mixed = torch.einsum("...khw,kc->...hwc", gamma.float(), light[:-1])
+    if image is not None:
+        mixed = light[-1] + image.float()[..., None] * (mixed - light[-1])
+    mixed = mixed.clamp(0, 1)
+    return torch.where(mixed <= 0.0031308, 12.92 * mixed, 1.055 * mixed.clamp(min=1e-9) ** (1 / 2.4) - 0.055)
+
+
+def _light(names: Sequence[str], page: str) -> torch.Tensor:
+    """Colours of the palette as amounts of light (sRGB without its gamma), (colours, 3)."""
+    if page not in ("light", "dark"):
+        raise ValueError(f"page is 'light' or 'dark', and {page!r} came.")
+    column = 0 if page == "light" else 1
+    values = torch.tensor([[int(PALETTE[name][column][i:i + 2], 16) / 255 for i in (1, 3, 5)] for name in names])
+    return torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def grouping_grid(
+    images: torch.Tensor,
+    gamma: torch.Tensor,
+    psi: torch.Tensor | None = None,
+    *,
+    groups: torch.Tensor | None = None,
+    row_labels: Sequence[str] | None = None,
+    show_off: bool = False,
+    tile: float = 0.62,
+) -> Figure:
+    """A row for each example or step: the image in ink, the true groups where given, γ in colour, each ψ in ink.
+
+    images: (rows, height, width) in [0, 1]. gamma: (rows, K, height, width). psi: the same, or None for none.
+    groups: (rows, height, width), 0 for background and overlap (left grey where the image is on); its colours
+    are those of the slots that share most pixels with them. show_off: colour also the pixels that are off.
+    tile: height of a picture in inches; the grid is never wider than the text.
+    Raises ValueError for shapes that do not belong together.
+    """
+    _check_grouping(images, gamma, psi, groups)
+    slots = gamma.shape[1]
+    titles = ["image"] + (["truth"] if groups is not None else []) + ["$\\gamma$"]
+    titles += [f"$\\psi_{{{k + 1}}}$" for k in range(slots)] if psi is not None else []
+    inks = [images] + ([_overlap(images, groups)] if groups is not None else []) + [torch.zeros_like(images)]
+    inks += list(psi.unbind(1)) if psi is not None else []
+    figure = image_grid(torch.stack([ink.detach().cpu().double() for ink in inks], 1), row_labels=row_labels,
+                        column_labels=titles, tile=tile)
+    on = torch.ones_like(images) if show_off else images
+    coloured = {len(titles) - 1 - (slots if psi is not None else 0): (gamma, on)}
+    if groups is not None:
+        coloured[1] = (_owned(gamma, groups), (groups > 0).to(images))
+    _lay_colours(figure, coloured, tuple(images.shape), len(titles))
+    return figure
+
+
+def _check_grouping(images, gamma, psi, groups) -> None:
+    expected = f"({', '.join(map(str, images.shape))})"
+    if images.dim() != 3 or gamma.dim() != 4 or gamma.shape[0] != len(images) or gamma.shape[2:] != images.shape[1:]:
+        raise ValueError(f"images has shape (rows, height, width) and γ (rows, K, height, width); {expected} "
+                         f"and {tuple(gamma.shape)} came.")
+    if psi is not None and psi.shape != gamma.shape:
+        raise ValueError(f"ψ has γ's shape {tuple(gamma.shape)}, and {tuple(psi.shape)} came.")
+    if groups is not None and groups.shape != images.shape:
+        raise ValueError(f"groups has the images' shape {expected}, and {tuple(groups.shape)} came.")
+
+
+def _overlap(images: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """The pixels that are on and belong to no single group, in half ink."""
+    return 0.5 * ((groups == 0) * images)
+
+
+def _owned(gamma: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """The true groups as if each were the slot that has most of it, no slot twice; (rows, K, height, width)."""
+    from scipy.optimize import linear_sum_assignment
+
+    owned = torch.zeros_like(gamma)
+    for row, (share, truth) in enumerate(zip(gamma, groups, strict=True)):
+        names = truth.unique()
+        names = names[names > 0]
+        masks = torch.stack([truth == name for name in names]).to(gamma) if len(names) else gamma[:0, 0, :0]
+        if not len(names):
+            continue
+        common = torch.einsum("khw,ghw->gk", share, masks)
+        for group, slot in zip(*linear_sum_assignment(common.cpu().numpy(), maximize=True), strict=True):
+            owned[row, slot] = masks[group]
+    return owned
+
+
+def _lay_colours(figure: Figure, coloured: dict[int, tuple], shape: tuple[int, int, int], across: int) -> None:
+    """Put pictures in colour into some columns of an ink grid, once for a light page and once for a dark one."""
+    rows, height, width = shape
+    gap = max(1, round(0.09 * height))
+    axes = figure.axes[0]
+    extent = axes.images[0].get_extent()
+    for page in ("dark", "light"):      # a program that knows no style sheets shows the last one
+        canvas = np.zeros((rows * (height + gap) - gap, across * (width + gap) - gap, 4))
+        for column, (gamma, on) in coloured.items():
+            paint = slot_colours(gamma, page=page).detach().cpu()
+            rgba = torch.cat([paint, on.detach().cpu().float()[..., None]], -1).numpy()
+            for row in range(rows):
+                top, left = row * (height + gap), column * (width + gap)
+                canvas[top:top + height, left:left + width] = rgba[row]
+        axes.imshow(canvas, interpolation="none", extent=extent).set_gid(f"{page}{PAGE_IMAGE}-{figure.number}")
 
 
 # --- chains -------------------------------------------------------------------------------------------------

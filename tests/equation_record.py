@@ -46,7 +46,7 @@ def largest_error(request):
     labels = declared(request.node)
 
     def report(value, label: str | None = None) -> None:
-        error = float(value)
+        error = float(value.detach() if hasattr(value, "detach") else value)
         if not (math.isfinite(error) and error >= 0):
             raise ValueError(
                 f"An error is a finite number, zero or more, and {error} came: take the absolute value, "

@@ -36,18 +36,18 @@ def test_every_notebook_opens_with_the_present_set_up_cell():
 
 
 def test_every_exercise_reads_as_nemlib_defines_it():
-    stale = [path.name for path in NOTEBOOKS if exercise_cells.update(nbformat.read(path, as_version=4))]
+    stale = [path.name for path in NOTEBOOKS if exercise_cells.update(nbformat.read(path, as_version=4), exercise_cells.module_of(path))]
     assert stale == [], "run `python tools/exercise_cells.py`"
 
 
 def test_a_new_exercise_is_written_from_its_label_and_an_edited_one_is_noticed():
     opening = "Words.\n\n```{exercise-start} Any title\n:label: ex-gibbs-standard-error\n```"
     notebook = small_book.notebook(nbformat.v4.new_markdown_cell(opening))
-    assert exercise_cells.update(notebook) and not exercise_cells.update(notebook)
+    assert exercise_cells.update(notebook, "gibbs") and not exercise_cells.update(notebook, "gibbs")
     assert [cell.metadata.get("tags", []) for cell in notebook.cells] == [[], ["stub"], ["check"], [], ["solution"], []]
     assert notebook.cells[0].source.startswith("Words.\n\n```{exercise-start} The standard error")
     notebook.cells[4].source += "\n# an edit"
-    assert exercise_cells.update(notebook) and not exercise_cells.update(notebook)
+    assert exercise_cells.update(notebook, "gibbs") and not exercise_cells.update(notebook, "gibbs")
 
 
 def untidy(notebook) -> list[str]:

@@ -248,7 +248,7 @@ class Editor:
 
     def _exercise(self):
         """The exercise that the text is at, None where it has no check."""
-        name = self.label.removeprefix(f"ex-{self.chapter}-").replace("-", "_")
+        name = re.sub(r"^ex-[a-z]+-", "", self.label).replace("-", "_")
         found = getattr(self.exercises, name, None) if self.label else None
         return found if hasattr(found, "grade_source") else None
 

@@ -4,7 +4,7 @@
     python tools/exercise_cells.py --check    say which are not
 
 An exercise stands in a notebook where a Markdown cell ends with `{exercise-start} …` labelled
-`ex-CHAPTER-NAME`; the cells tagged `stub`, `check` and `solution` follow. To add one, write a cell with these two
+`ex-CHAPTER-NAME`, with the chapter's own short word; the cells tagged `stub`, `check` and `solution` follow. To add one, write a cell with these two
 lines and run this: title, statement, stub, check and solution come from `nemlib.exercises`.
 """
 
@@ -32,15 +32,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing")
     only_check = parser.parse_args().check
-    old = [path for path in notebooks() if update(nbformat.read(path, as_version=4))]
+    old = [path for path in notebooks() if update(nbformat.read(path, as_version=4), module_of(path))]
     if only_check:
         sys.exit(f"Exercises differ from nemlib.exercises in: {', '.join(path.name for path in old)}. "
                  "`python tools/exercise_cells.py` writes them." if old else 0)
     for path in old:
         notebook = nbformat.read(path, as_version=4)
-        update(notebook)
+        update(notebook, module_of(path))
         nbformat.write(notebook, path)
         print(f"wrote the exercises of {path.relative_to(ROOT)}")
+
+
+def module_of(path: Path) -> str:
+    """The module of nemlib.exercises that belongs to a chapter: neural_em for 08-neural-em.ipynb."""
+    return path.stem.split("-", 1)[1].replace("-", "_")
 
 
 def statement(exercise, label: str) -> str:
@@ -58,8 +63,11 @@ def code_cells(exercise) -> tuple[tuple[str, str], ...]:
             ("solution", f"{exercise.solution_source().strip()}\n\n{check}"))
 
 
-def update(notebook: nbformat.NotebookNode) -> bool:
-    """Bring every exercise of the notebook up to date, in place; True where something changed."""
+def update(notebook: nbformat.NotebookNode, module: str) -> bool:
+    """Bring every exercise of the notebook up to date, in place; True where something changed.
+
+    module: of nemlib.exercises, such as neural_em.
+    """
     changed, position = False, 0
     while position < len(notebook.cells):
         cell = notebook.cells[position]
@@ -67,7 +75,7 @@ def update(notebook: nbformat.NotebookNode) -> bool:
         position += 1
         if found:
             label = f"ex-{found[1]}-{found[2]}"
-            exercise = getattr(exercises_of(found[1]), found[2].replace("-", "_"))
+            exercise = getattr(exercises_of(module), found[2].replace("-", "_"))
             changed |= write(cell, cell.source[:found.start()] + statement(exercise, label))
             changed |= write_code(notebook.cells, position, exercise, label)
     return changed

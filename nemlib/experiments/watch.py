@@ -74,7 +74,11 @@ def picture_of(learner: training.Learner, context: training.Context) -> Tensor |
 
 
 def draw(path: Path, images: Tensor | None, history: History) -> None:
-    """A PNG: up to 24 images (each (height, width) in [0, 1]), and below them up to six curves."""
+    """A PNG of pictures, and below them up to six curves.
+
+    images: up to 24 of them, (images, height, width) in [0, 1], or (images, height, width, 3) in colour; or a
+    table of any size, (rows, columns, height, width, 3).
+    """
     from matplotlib.figure import Figure
 
     names = curve_names(history)[:6]
@@ -84,7 +88,7 @@ def draw(path: Path, images: Tensor | None, history: History) -> None:
     if images is not None and rows:
         parts = figure.subfigures(2, 1, height_ratios=[3, 2 * rows])
     if images is not None:
-        draw_images(parts[0], images[:24])
+        draw_images(parts[0], images if images.dim() == 5 else images[:24])
     axes = list(parts[1].subplots(rows, 3, squeeze=False).flat) if rows else []
     for axis, name in zip(axes, names):
         axis.plot(*history.series(name), color="#0072B2")
@@ -96,7 +100,10 @@ def draw(path: Path, images: Tensor | None, history: History) -> None:
 
 
 def draw_images(figure: Any, images: Tensor) -> None:
-    """A grid of images on a figure, black for 0 and white for 1; (images, height, width)."""
+    """A grid of images on a figure, black for 0 and white for 1; shapes as for `draw`."""
+    if images.dim() == 5:
+        draw_table(figure, images)
+        return
     columns = min(len(images), 8)
     rows = math.ceil(len(images) / columns)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -108,8 +115,21 @@ def draw_images(figure: Any, images: Tensor) -> None:
         axis.spines[:].set_color("#888888")   # a white image on a white page has an edge
 
 
+def draw_table(figure: Any, table: Tensor) -> None:
+    """Rows and columns of coloured images as one picture, which is much quicker than many."""
+    rows, columns, height, width, _ = table.shape
+    canvas = torch.full((rows * (height + 2) - 2, columns * (width + 2) - 2, 3), 0.6)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + 2), column * (width + 2)
+            canvas[top:top + height, left:left + width] = table[row, column]
+    axis = figure.subplots()
+    axis.imshow(canvas.clamp(0, 1).numpy(), interpolation="nearest")
+    axis.set_axis_off()
+
+
 def save_images(path: Path, images: Tensor) -> None:
-    """Write images, (images, height, width) in [0, 1], as a PNG grid."""
+    """Write images, (images, height, width) or (images, height, width, 3) in [0, 1], as a PNG grid."""
     from matplotlib.figure import Figure
 
     columns = min(len(images), 8)
