@@ -47,10 +47,12 @@ def read_sequences(
         ValueError: there is no such split, or fewer samples or steps than were asked for.
     """
     chosen(split, SEQUENCE_SPLITS)
-    asked = {"steps": steps, "samples": samples}
-    for what, number in asked.items():
+    there = _lengths(path, split)   # before anything is read: such a file may hold many gigabytes
+    for what, number in {"steps": steps, "samples": samples}.items():
         if number is not None and number < 1:
             raise ValueError(f"{what} must be 1 or more, but {number} came.")
+        if number is not None and number > there[what]:
+            raise ValueError(f"{number} {what} were asked for, but {path} has {there[what]}.")
     with open_h5(path) as file:
         features, groups = _split(file, split)
         part = slice(steps), slice(samples)
@@ -61,10 +63,6 @@ def read_sequences(
             source=attribute(file, "source", f"{Path(path).name}, a file of your own"),
             licence=attribute(file, "licence", "not stated in the file"),
         )
-    there = {"steps": found.images.shape[1], "samples": len(found)}
-    for what, number in asked.items():
-        if number is not None and number > there[what]:
-            raise ValueError(f"{number} {what} were asked for, but {path} has {there[what]}.")
     return found
 
 
@@ -80,6 +78,13 @@ def write_sequences(
         for split, pair in splits.items() for name, array in zip(("features", "groups"), pair, strict=True)
     }
     write_h5(path, arrays, attributes, sample_axis=1)
+
+
+def _lengths(path: Path, split: str) -> dict[str, int]:
+    """How many steps and samples a split has."""
+    with open_h5(path) as file:
+        features, _ = _split(file, split)
+        return dict(zip(("steps", "samples"), features.shape))
 
 
 def _split(file: h5py.File, split: str) -> tuple[h5py.Dataset, h5py.Dataset]:

@@ -13,7 +13,7 @@ function of that table, computed for a whole batch of images at once:
 
 Pixels of group 0, background and overlap, are not counted. Where a score's formula is 0/0 it takes
 scikit-learn's value, which for two identical groupings is 1, also when both put everything into one cluster
-(published code of the field often gives 0 there). An image without any pixel to count has no score: NaN,
+(some published code gives an ARI of 0 there). An image without any pixel to count has no score: NaN,
 which `Scores.mean` leaves out; scikit-learn says 1.
 
 Scores are float64, on the CPU, and information is in nats. At the end of the file stand the baselines, which
@@ -73,8 +73,8 @@ def contingency(labels: Tensor, groups: Tensor, ignore: int | None = 0) -> Tenso
     labels, groups = (x.reshape(len(x) if x.dim() > 1 else 1, -1).long() for x in (labels, groups))
     batch, label_count, group_count = len(labels), int(labels.max()) + 1, int(groups.max()) + 1
     if batch * label_count * group_count > MOST_CELLS:
-        raise ValueError(f"Labels up to {label_count - 1} and groups up to {group_count - 1} make tables that "
-                         "fill the memory: number them from 0, with torch.unique(…, return_inverse=True).")
+        raise ValueError(f"Labels up to {label_count - 1} and groups up to {group_count - 1} make tables "
+                         "that fill the memory: number them anew, from 0, with torch.unique.")
     image = torch.arange(batch, device=labels.device)[:, None]
     cell = (image * label_count + labels) * group_count + groups
     counted = cell.flatten() if ignore is None else cell[groups != ignore]
@@ -86,9 +86,10 @@ def contingency(labels: Tensor, groups: Tensor, ignore: int | None = 0) -> Tenso
 
 
 def mutual_information(tables: Tensor) -> Tensor:
-    """I = Σ_kg n_kg/N log[N n_kg / (n_k n_g)]: what the labels tell of the groups. eq-nem-mutual-information.
+    """I = Σ_kg n_kg/N log[N n_kg / (n_k n_g)]: what the labels tell of the groups.
 
     tables: (batch, K, G). Returns (batch,), nats; NaN for a table of zeros.
+    Equation eq-nem-mutual-information.
     """
     _check_tables(tables)
     n = tables.double()
@@ -101,7 +102,7 @@ def expected_mutual_information(tables: Tensor) -> Tensor:
     """E I, the mean of I over all ways to deal the same labels out to the pixels again; part of eq-nem-ami.
 
     With the sums n_k and n_g of the table fixed and all N! permutations equally likely, n_kg follows the
-    hypergeometric law, so that (Vinh, Epps and Bailey 2010, equation 24a)
+    hypergeometric law, so that (Vinh, Epps and Bailey 2010)
 
         E I = Σ_kg Σ_n  n/N log[N n / (n_k n_g)] · C(n_g, n) C(N − n_g, n_k − n) / C(N, n_k) ,
 
@@ -131,19 +132,19 @@ def _expected_terms(a: Tensor, b: Tensor, total: Tensor, log_factorial: Tensor) 
     fixed += f[total - a] + f[total - b]
     a, b, total = a[cell], b[cell], total[cell]
     log_prob = fixed[cell] - f[n] - f[a - n] - f[b - n] - f[total - a - b + n]
-    value = n / total * (total.double() * n / (a * b)).log()
+    value = n.double() / total * (n.double() * total / (a * b)).log()
     return torch.zeros(len(count), dtype=torch.float64).index_add_(0, cell, log_prob.exp() * value)
 
 
 def adjusted_mutual_information(
     tables: Tensor, norm: str = "arithmetic", expected: Tensor | None = None
 ) -> Tensor:
-    """AMI = (I − E I) / (norm − E I): 1 for equal groupings, 0 on average for a random one. eq-nem-ami.
+    """AMI = (I − E I) / (norm − E I): 1 for equal groupings, 0 on average for a random one.
 
     tables: (batch, K, G). norm: "arithmetic", the mean of the entropies of labels and groups, or "max", the
     larger one. expected: E I, (batch,), where it is known already.
     Returns (batch,): 1 for two identical groupings, else 0 where one of them is a single cluster, and NaN for
-    a table of zeros; the rest as the formula says. Raises ValueError for another norm.
+    a table of zeros; the rest as the formula says. Raises ValueError for another norm. Equation eq-nem-ami.
     """
     if norm not in NORMS:
         raise ValueError(f"The norm is one of {', '.join(NORMS)}, but {norm!r} came.")
@@ -178,12 +179,12 @@ def _known(values: Tensor, tables: Tensor) -> Tensor:
 
 
 def adjusted_rand_index(tables: Tensor) -> Tensor:
-    """ARI = (S − E S) / (½(A + B) − E S), about the pairs that labels and groups both put together. eq-nem-ari.
+    """ARI = (S − E S) / (½(A + B) − E S), about the pairs that labels and groups both put together.
 
     With C(n, 2) the number of pairs among n pixels: S = Σ_kg C(n_kg, 2), A = Σ_k C(n_k, 2) and
-    B = Σ_g C(n_g, 2); over all permutations of the labels E S = A B / C(N, 2). Hubert and Arabie (1985),
-    equation 5. tables: (batch, K, G). Returns (batch,): 1 for two identical groupings, NaN for a table of
-    zeros.
+    B = Σ_g C(n_g, 2); over all permutations of the labels E S = A B / C(N, 2). Equation eq-nem-ari,
+    Hubert and Arabie (1985).
+    tables: (batch, K, G). Returns (batch,): 1 for two identical groupings, NaN for a table of zeros.
     """
     _check_tables(tables)
     together, by_label, by_group, total = (
@@ -219,7 +220,8 @@ class Scores:
         """The scores of the images that a mask (batch,) or an index tensor (M,) chooses."""
         mask = mask.cpu()
         if mask.dtype == torch.bool and mask.shape != self.ari.shape:
-            raise ValueError(f"A mask has one entry for each of {len(self)} images; {tuple(mask.shape)} came.")
+            raise ValueError(f"A mask has one entry for each of the {len(self)} images; "
+                             f"{tuple(mask.shape)} came.")
         return Scores(**{name: values[mask] for name, values in vars(self).items()})
 
 

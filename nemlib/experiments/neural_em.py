@@ -18,13 +18,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from nemlib import data, neural_em
+from nemlib import data, neural_em, training
+from nemlib.data import moving
+from nemlib.evaluate import clustering
+from nemlib.experiments import results
 from nemlib.experiments.experiment import Built, Experiment, generator
 from nemlib.experiments.results import Metric
 from nemlib.neural_em import Grouping, SpatialMixture
-from nemlib.training import Context, TrainingSettings, cosine_schedule
+from nemlib.training import Context, Learner, TrainingSettings, cosine_schedule
 
 SCORES = ("ami_arithmetic", "ami_max", "ari", "homogeneity", "completeness")
+CURVES = ("loss", *SCORES)                  # what is kept of every evaluation
 SHOWN_STEPS = (0, 1, 2, 3, 5, 10, 15)      # of EM, in the picture for those who watch
 
 
@@ -96,10 +100,10 @@ SMOKE = Shapes(200, 20, 20)
 BOOK = Shapes(20_000, 500, 1_000)
 
 # The published setting (Greff et al. 2017, their code): at most 500 epochs of 781 steps, with a patience of 10.
-# The full preset makes 24 epochs, 4.8 % of that, in about 85 minutes on one thread.
+# The full preset makes 14 epochs, 2.8 % of that, in about an hour on one thread.
 PUBLISHED_NETWORK = Network(hidden=250, initialisation="glorot", output_bias=0.0, floor=1e-6)
 PUBLISHED_OPTIMISATION = Optimisation(
-    steps=24 * 781, learning_rate=1e-3, warm_up=0, schedule="constant", em_steps=15, weighting="last",
+    steps=14 * 781, learning_rate=1e-3, warm_up=0, schedule="constant", em_steps=15, weighting="last",
     keep_best=True)
 PUBLISHED_EVALUATION = Evaluation(noises=(0.1, 0.0))       # the authors leave the noise on at test as well
 PUBLISHED = {
@@ -110,6 +114,25 @@ PUBLISHED = {
         PUBLISHED_NETWORK, BOOK, replace(PUBLISHED_OPTIMISATION, steps=1_000),
         replace(PUBLISHED_EVALUATION, every=100)),
     "full": ShapesSettings(PUBLISHED_NETWORK, Shapes(), PUBLISHED_OPTIMISATION, PUBLISHED_EVALUATION),
+}
+
+
+# N-EM, whose encoder is the decoder's transpose: the published slots, steps and units; our loss and bias.
+TIED = Network(kind="N-EM", hidden=250, step_size=3.0)
+TIED_OPTIMISATION = Optimisation(steps=4_000, learning_rate=3e-3, em_steps=15)
+N_EM = {
+    "smoke": ShapesSettings(replace(TIED, hidden=8), SMOKE, replace(TIED_OPTIMISATION, steps=4, em_steps=3),
+                            Evaluation(every=2, em_steps=3)),
+    "book": ShapesSettings(TIED, BOOK, replace(TIED_OPTIMISATION, steps=1_000), Evaluation(every=100)),
+    "full": ShapesSettings(TIED, Shapes(), TIED_OPTIMISATION, Evaluation()),
+}
+
+# Ours: a narrow bottleneck, few steps, all of them in the loss, a bias at the share of ink.
+OURS = {
+    "smoke": ShapesSettings(Network(hidden=8), SMOKE, Optimisation(steps=4, em_steps=2),
+                            Evaluation(every=2, em_steps=3)),
+    "book": ShapesSettings(Network(), BOOK, Optimisation(), Evaluation(every=200)),
+    "full": ShapesSettings(optimisation=Optimisation(steps=20_000), evaluation=Evaluation(every=500)),
 }
 
 
@@ -145,7 +168,7 @@ class RecordedGrouping(Grouping):
 
     def __init__(
         self, model: SpatialMixture, *args: object, evaluations: int, noise: float, keep_best: bool,
-        names: tuple[str, ...] = ("loss", *SCORES), **options: object,
+        names: tuple[str, ...] = CURVES, **options: object,
     ) -> None:
         super().__init__(model, *args, **options)
         self.noise, self.at = noise, 0
@@ -257,7 +280,7 @@ def begin_as_tensorflow(model: neural_em.RNNEM, output_bias: float) -> None:
 
 def make_learner(
     model: SpatialMixture, optimisation: Optimisation, evaluation: Evaluation,
-    names: tuple[str, ...] = ("loss", *SCORES),
+    names: tuple[str, ...] = CURVES,
 ) -> RecordedGrouping:
     optimizer = torch.optim.Adam(model.parameters(), optimisation.learning_rate)
     schedule = None
@@ -327,7 +350,7 @@ def score_shapes(
     """The metrics of one network on static images, and AMI and ARI apart for images with overlap."""
     values = neural_em.grouping_scores(network, images, groups, evaluation.slots, evaluation.em_steps, random,
                                        noise=noise)
-    overlap = ((images > 0.5) & (groups == 0)).flatten(1).any(1)
+    overlap = clustering.split_by_overlap(images, groups).cpu()
     found = {name: Metric(values[name].nanmean().item(), protocol, better="higher") for name in SCORES}
     found["loss"] = Metric(values["loss"].double().mean().item(), f"{protocol}; the loss of that step, summed "
                            "over pixels and slots", "nats", better="lower")
@@ -350,9 +373,570 @@ def sample_shapes(built: Built, settings: ShapesSettings, count: int, random: to
     return slot_colours(run.gamma[-1], images, "dark")
 
 
+# --- What each choice is worth ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One change of the setting, or several: {"network.hidden": 16} and the like; everything else stays."""
+
+    name: str
+    changes: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """What is changed at test alone, one thing at a time, with the unchanged variant's network."""
+
+    slots: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
+    em_steps: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 10, 12, 15, 20, 25, 30)
+    noises: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
+    starts: tuple[str, ...] = ("random", "almost uniform", "one slot a pixel", "uniform")
+    tries: int = 8                          # random starts of an image, of which the lowest loss is taken
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    network: Network = Network()
+    shapes: Shapes = Shapes(50_000, 300, 1_000)
+    optimisation: Optimisation = Optimisation(steps=3_000)
+    evaluation: Evaluation = Evaluation(every=150, noises=(0.0,))
+    variants: tuple[Variant, ...] = ()
+    sweeps: Sweeps = Sweeps()
+
+    def of(self, variant: Variant) -> AblationSettings:
+        """The settings that this variant is trained with."""
+        found = self
+        for place, value in variant.changes.items():
+            part, name = place.split(".")
+            found = replace(found, **{part: replace(getattr(found, part), **{name: value})})
+        return found
+
+
+# An input without γ needs no run: all slots are equal for ever, and AMI is 0 whatever the weights.
+VARIANTS = (
+    Variant("ours", {}),
+    Variant("input γx", {"network.inputs": "masked"}),
+    Variant("no KL term", {"network.kl_weight": 0.0}),
+    Variant("H = 16", {"network.hidden": 16}),
+    Variant("H = 128", {"network.hidden": 128}),
+    Variant("H = 250", {"network.hidden": 250}),
+    Variant("3 EM steps", {"optimisation.em_steps": 3}),
+    Variant("10 EM steps", {"optimisation.em_steps": 10}),
+    Variant("15 EM steps", {"optimisation.em_steps": 15}),
+    Variant("output bias 0", {"network.output_bias": 0.0}),
+    Variant("γ detached", {"network.gradient_through_gamma": False}),
+    Variant("last step's loss", {"optimisation.weighting": "last"}),
+    Variant("no noise", {"optimisation.noise": 0.0}),
+    Variant("noise 25 %", {"optimisation.noise": 0.25}),
+)
+ABLATIONS = {
+    "smoke": AblationSettings(
+        Network(hidden=8), SMOKE, Optimisation(steps=4, em_steps=2), Evaluation(every=2, em_steps=3, noises=(0.0,)),
+        VARIANTS[:2], Sweeps((2, 4), (1, 3), (0.0, 0.1), tries=2)),
+    "book": AblationSettings(
+        shapes=Shapes(20_000, 200, 500), optimisation=Optimisation(steps=500), variants=VARIANTS),
+    "full": AblationSettings(variants=VARIANTS),
+}
+
+
+class Ablations(Learner):
+    """All variants side by side: each step moves every one of them on the same images.
+
+    module: an `nn.ModuleList` of the variants' networks, in the order of the settings.
+    """
+
+    def __init__(self, learners: Mapping[str, RecordedGrouping]) -> None:
+        self.learners = dict(learners)
+        self.module = nn.ModuleList([learner.module for learner in self.learners.values()])
+        self.optimizers = {name: one.optimizers["optimizer"] for name, one in self.learners.items()}
+        self.schedulers = {name: one.schedulers["optimizer"] for name, one in self.learners.items()
+                           if one.schedulers}
+
+    def training_step(self, batch: Tensor, context: Context) -> dict[str, Tensor]:
+        return {f"loss, {name}": learner.training_step(batch, context)["loss"]
+                for name, learner in self.learners.items()}
+
+    def evaluate(self, data: Mapping[str, Tensor] | None, context: Context) -> dict[str, Tensor]:
+        return {f"{key}, {name}": value for name, learner in self.learners.items()
+                for key, value in learner.evaluate(data, context).items() if key == "ami_arithmetic"}
+
+    def picture(self, context: Context) -> Tensor | None:
+        """The first variant's, as `RecordedGrouping` shows it."""
+        return next(iter(self.learners.values())).picture(context)
+
+
+def build_ablations(settings: AblationSettings, seed: int) -> Built:
+    learners = {}
+    for variant in settings.variants:
+        own = settings.of(variant)
+        with training.seeded(seed):         # all begin with the same draws
+            model = make_network(own.network, 28, 28, own.optimisation.noise)
+        learners[variant.name] = make_learner(model, own.optimisation, own.evaluation)
+    held_out = data.static_shapes("validation", settings.shapes.validation_images)
+    return Built(Ablations(learners), data.static_shapes("training", settings.shapes.training_images).images,
+                 {"images": held_out.images, "groups": held_out.groups},
+                 loop_settings(settings.optimisation, settings.evaluation))
+
+
+def measure_ablations(
+    built: Built, settings: AblationSettings, device: torch.device, seed: int
+) -> dict[str, Metric]:
+    """Each variant's scores as "VARIANT / SCORE", and those of the first under each change at test.
+
+    The weights are rounded to half precision before, as they are shipped.
+    """
+    built.learner.module.load_state_dict(ablation_weights(built.learner))
+    test = data.static_shapes("test", settings.shapes.test_images)
+    images, groups = test.images.to(device), test.groups.to(device)
+    found = {}
+    for variant, model in zip(settings.variants, built.learner.module, strict=True):
+        found |= _scored(f"{variant.name} / ", model, images, groups, settings, seed)
+    ours, sweeps = built.learner.module[0], settings.sweeps
+    for slots in sweeps.slots:
+        found |= _scored(f"{slots} slots / ", ours, images, groups, settings, seed, slots=slots)
+    for noise in sweeps.noises:
+        found |= _scored(f"noise {noise:g} / ", ours, images, groups, settings, seed, noises=(noise,))
+    return found | sweep_steps(ours, images, groups, settings, seed) | sweep_starts(
+        ours, images, groups, settings, seed) | sweep_tries(ours, images, groups, settings, seed)
+
+
+def _scored(
+    prefix: str, model: SpatialMixture, images: Tensor, groups: Tensor, settings: AblationSettings, seed: int,
+    **changes: object,
+) -> dict[str, Metric]:
+    own = replace(settings, evaluation=replace(settings.evaluation, **changes))
+    noise = own.evaluation.noises[0]
+    values = score_shapes(model, images, groups, own.evaluation, noise, generator(seed, "test", images.device),
+                          shapes_protocol(own, noise, "", False))
+    return {f"{prefix}{name}": metric for name, metric in values.items()}
+
+
+def sweep_steps(
+    model: SpatialMixture, images: Tensor, groups: Tensor, settings: AblationSettings, seed: int
+) -> dict[str, Metric]:
+    """Scores and loss after each of some numbers of EM steps, of one run: "T steps / SCORE"."""
+    wanted, parts = settings.sweeps.em_steps, {}
+    random = generator(seed, "test", images.device)
+    for rows in torch.arange(len(images)).split(250):
+        run = model(images[rows], settings.evaluation.slots, max(wanted), random)
+        for t in wanted:
+            values = vars(clustering.scores(clustering.labels_of(run.gamma[t]), groups[rows]))
+            for name, value in (values | {"loss": run.loss[t - 1]}).items():
+                parts.setdefault((t, name), []).append(value.double().cpu())
+    found = {}
+    for (t, name), values in parts.items():
+        own = replace(settings, evaluation=replace(settings.evaluation, em_steps=t))
+        found[f"{t} steps / {name}"] = _mean_of(torch.cat(values), name, shapes_protocol(own, 0.0, "", False))
+    return found
+
+
+def _mean_of(values: Tensor, name: str, protocol: str) -> Metric:
+    if name == "loss":
+        return Metric(values.mean().item(), protocol, "nats", better="lower")
+    return Metric(values.nanmean().item(), protocol, better="higher")
+
+
+def starting_gamma(kind: str, batch: int, slots: int, random: torch.Generator) -> Tensor:
+    """γ₀ of that kind, (batch, K, 28, 28): "random" as always; "almost uniform", 1/K with a hundredth of that
+    noise; "one slot a pixel", drawn at random; "uniform", 1/K.
+    """
+    drawn = neural_em.random_gamma(batch, slots, 28, 28, random)
+    uniform = torch.full_like(drawn, 1 / slots)
+    if kind == "one slot a pixel":
+        return nn.functional.one_hot(drawn.argmax(1), slots).movedim(-1, 1).to(drawn)
+    mixed = {"random": drawn, "almost uniform": 0.99 * uniform + 0.01 * drawn, "uniform": uniform}
+    if kind not in mixed:
+        raise ValueError(f"A start is one of {', '.join(mixed)} and one slot a pixel; {kind!r} came.")
+    return mixed[kind]
+
+
+def sweep_starts(
+    model: SpatialMixture, images: Tensor, groups: Tensor, settings: AblationSettings, seed: int
+) -> dict[str, Metric]:
+    """Scores by the kind of the start: "start KIND / SCORE"."""
+    found, evaluation = {}, settings.evaluation
+    for kind in settings.sweeps.starts:
+        random, parts = generator(seed, "test", images.device), {}
+        for rows in torch.arange(len(images)).split(250):
+            start = starting_gamma(kind, len(rows), evaluation.slots, random)
+            run = model(images[rows], evaluation.slots, evaluation.em_steps, start=start)
+            values = vars(clustering.scores(clustering.labels_of(run.gamma[-1]), groups[rows]))
+            for name, value in (values | {"loss": run.loss[-1]}).items():
+                parts.setdefault(name, []).append(value.double().cpu())
+        protocol = shapes_protocol(settings, 0.0, "", False).replace("one random start", f"one start, {kind}")
+        found |= {f"start {kind} / {name}": _mean_of(torch.cat(values), name, protocol)
+                  for name, values in parts.items()}
+    return found
+
+
+def sweep_tries(
+    model: SpatialMixture, images: Tensor, groups: Tensor, settings: AblationSettings, seed: int
+) -> dict[str, Metric]:
+    """Several random starts an image: the mean, the one of the lowest loss (no labels needed), and the best."""
+    random, evaluation, tries = generator(seed, "test", images.device), settings.evaluation, settings.sweeps.tries
+    runs = [neural_em.grouping_scores(model, images, groups, evaluation.slots, evaluation.em_steps, random)
+            for _ in range(tries)]
+    loss = torch.stack([run["loss"] for run in runs]).cpu()
+    protocol = shapes_protocol(settings, 0.0, "", False)
+    found = {}
+    for name in ("ami_arithmetic", "ami_max"):
+        values = torch.stack([run[name] for run in runs])                  # (tries, images)
+        found[f"spread of starts / {name}"] = Metric(
+            values.std(0).nanmean().item(),
+            protocol.replace("one random start", f"{tries} random starts, their standard deviation an image"))
+        for count in range(1, tries + 1):
+            lowest = values[:count].gather(0, loss[:count].argmin(0, keepdim=True))[0]
+            text = protocol.replace("one random start", f"the one of the lowest loss of {count} random starts")
+            found[f"lowest loss of {count} / {name}"] = _mean_of(lowest, name, text)
+            text = protocol.replace("one random start", f"the best by its labels of {count} random starts")
+            found[f"best of {count} / {name}"] = _mean_of(values[:count].amax(0), name, text)
+    return found
+
+
+def ablation_weights(learner: Ablations) -> dict[str, Tensor]:
+    """All variants' weights, rounded to half precision to halve the file; curves as they are."""
+    return {name: value.half() if value.is_floating_point() and ".record." not in name else value
+            for name, value in learner.module.state_dict().items()}
+
+
+def sample_ablations(built: Built, settings: AblationSettings, count: int, random: torch.Generator) -> Tensor:
+    """The first variant's γ in colour on test images. (count, height, width, 3)."""
+    first = Built(next(iter(built.learner.learners.values())), None, None, built.training)
+    return sample_shapes(first, settings, count, random)
+
+
+# --- Sequences: the same network predicts the next frame ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SequenceNetwork:
+    """Architecture: convolutions to a slot's θ and back, layer norm between; as the authors', stated in full."""
+
+    hidden: int = 100
+    channels: tuple[int, ...] = (32, 64)
+    features: int = 512
+    likelihood: str = "bernoulli"
+    kl_weight: float = 1.0
+    normalised_input: bool = False          # each slot's input: its mean over pixels taken off, over its deviation
+    output_bias: float = 0.0
+    gradient_through_gamma: bool = False
+    floor: float = 1e-6
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Data: objects that fly and bounce; the first `frames` of each sequence."""
+
+    name: str = "flying_shapes"             # or "flying_mnist"
+    frames: int = 21
+    training_sequences: int = 10_000
+    validation_sequences: int = 1_000
+    test_sequences: int = 1_000
+    drawn: bool = False                     # draw them at once instead of reading the file: for a few
+
+
+@dataclass(frozen=True)
+class SequenceSettings:
+    network: SequenceNetwork
+    sequences: Sequences
+    optimisation: Optimisation
+    evaluation: Evaluation
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a frame."""
+        return (28, 28) if self.sequences.name == "flying_shapes" else (24, 24)
+
+
+def sequence_optimisation(steps: int, slots: int, frames: int, **changes: object) -> Optimisation:
+    """Every step's loss counts, and a step is a frame."""
+    return replace(Optimisation(steps=steps, slots=slots, em_steps=frames - 1, noise=0.2), **changes)
+
+
+def sequence_evaluation(every: int, slots: int, frames: int) -> Evaluation:
+    return Evaluation(every, slots, frames - 1, (0.2, 0.0))     # the authors leave the noise on at test as well
+
+
+# The full presets are the published settings, for a GPU: 500 epochs of our 10,000 sequences.
+AS_PUBLISHED = {"learning_rate": 1e-3, "schedule": "constant", "warm_up": 0, "keep_best": True}
+SMALL_SHAPES = SequenceNetwork(hidden=64, channels=(16, 32), features=128, output_bias=-2.0)
+FLYING_SHAPES = {
+    "smoke": SequenceSettings(
+        SequenceNetwork(8, (2, 4), 8), Sequences("flying_shapes", 4, 40, 6, 6, drawn=True),
+        sequence_optimisation(4, 3, 4, batch_size=8), sequence_evaluation(2, 3, 4)),
+    "book": SequenceSettings(
+        SMALL_SHAPES, Sequences("flying_shapes", 11, 5_000, 100, 500),
+        sequence_optimisation(2_000, 3, 11, batch_size=32, learning_rate=2e-3), sequence_evaluation(200, 3, 11)),
+    "full": SequenceSettings(
+        SequenceNetwork(), Sequences(), sequence_optimisation(500 * 156, 3, 21, **AS_PUBLISHED),
+        sequence_evaluation(780, 3, 21)),
+}
+PUBLISHED_DIGITS = SequenceNetwork(250, (32, 64, 128), 512, "gaussian", 0.2, True)
+SMALL_DIGITS = SequenceNetwork(64, (16, 32), 128, "gaussian", 0.2, True)
+FLYING_MNIST = {
+    "smoke": SequenceSettings(
+        SequenceNetwork(8, (2, 4), 8, "gaussian", 0.2, True), Sequences("flying_mnist", 4, 40, 6, 6, drawn=True),
+        sequence_optimisation(4, 2, 4, batch_size=8), sequence_evaluation(2, 2, 4)),
+    "book": SequenceSettings(
+        SMALL_DIGITS, Sequences("flying_mnist", 11, 5_000, 100, 500),
+        sequence_optimisation(2_000, 2, 11, batch_size=32, learning_rate=2e-3), sequence_evaluation(200, 2, 11)),
+    "full": SequenceSettings(
+        PUBLISHED_DIGITS, Sequences("flying_mnist"),
+        sequence_optimisation(500 * 156, 2, 21, **AS_PUBLISHED | {"learning_rate": 5e-4}),
+        sequence_evaluation(780, 2, 21)),
+}
+
+
+class NormalisedOutput(nn.Module):
+    """What the decoder sees of θ = σ(a): σ(LN(a)), layer norm on the output alone, while θ recurs without it.
+
+    (N, hidden) → (N, hidden). As in the authors' code.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+
+    def forward(self, theta: Tensor) -> Tensor:
+        return self.norm(torch.logit(theta, eps=1e-6)).sigmoid()
+
+
+class NormalisedInput(nn.Module):
+    """(u − mean) / (standard deviation over pixels + ε), row by row: (N, pixels) → (N, pixels).
+
+    The authors' code has no ε, and 0/0 for a slot that answers for nothing.
+    """
+
+    def forward(self, signal: Tensor) -> Tensor:
+        centred = signal - signal.mean(1, keepdim=True)
+        return centred / (centred.square().mean(1, keepdim=True).sqrt() + 1e-3)
+
+
+def make_sequence_network(settings: SequenceSettings) -> neural_em.RNNEM:
+    network, (height, width) = settings.network, settings.size
+    encoder: nn.Module = neural_em.ConvolutionalEncoder(height, width, network.hidden, network.channels,
+                                                        network.features)
+    if network.normalised_input:
+        encoder = nn.Sequential(NormalisedInput(), encoder)
+    decoder = nn.Sequential(
+        NormalisedOutput(network.hidden),
+        neural_em.ConvolutionalDecoder(height, width, network.hidden, network.channels, network.features,
+                                       network.output_bias))
+    return neural_em.RNNEM(
+        height, width, network.hidden, encoder=encoder, decoder=decoder, likelihood=network.likelihood,
+        kl_weight=network.kl_weight, noise=settings.optimisation.noise, floor=network.floor,
+        gradient_through_gamma=network.gradient_through_gamma)
+
+
+def load_sequences(settings: SequenceSettings, split: str, count: int) -> data.Dataset:
+    """The first `count` sequences of a split, `frames` long; drawn on the spot where the settings say so."""
+    sequences, shapes = settings.sequences, settings.sequences.name == "flying_shapes"
+    if not sequences.drawn:
+        load = data.flying_shapes if shapes else data.flying_mnist
+        return load(split, samples=count, steps=sequences.frames)
+    random = generator(0, f"{split} sequences")
+    if shapes:
+        images, groups = moving.draw_flying_shapes(count, random, steps=sequences.frames)
+    else:
+        digits = data.mnist("test" if split == "test" else "train").images[:1_000]      # quicker to prepare
+        images, groups = moving.draw_flying_mnist(count, random, digits=digits, steps=sequences.frames)
+    return data.Dataset(images.float(), None, groups.long(), sequences.name)
+
+
+def build_sequences(settings: SequenceSettings, seed: int) -> Built:
+    del seed
+    sequences, optimisation = settings.sequences, settings.optimisation
+    learner = make_learner(make_sequence_network(settings), optimisation, settings.evaluation,
+                           (*CURVES, "prediction"))
+    held_out = load_sequences(settings, "validation", sequences.validation_sequences)
+    return Built(learner, load_sequences(settings, "training", sequences.training_sequences).images,
+                 {"images": held_out.images, "groups": held_out.groups},
+                 loop_settings(optimisation, settings.evaluation))
+
+
+def measure_sequences(
+    built: Built, settings: SequenceSettings, device: torch.device, seed: int
+) -> dict[str, Metric]:
+    """Scores as the mean over all steps and as "last_…" those of the last step, the losses, and after each
+    step "step T / ami_arithmetic"; for the first noise, and "…_noise_…" for another.
+    """
+    model = getattr(built.learner.module, "best", built.learner.module)
+    test = load_sequences(settings, "test", settings.sequences.test_sequences)
+    found = {}
+    for index, noise in enumerate(settings.evaluation.noises):
+        ending = f"_noise_{noise:g}" if index else ""
+        random = generator(seed, f"test{noise}", device)
+        values = score_sequences(model, test.images.to(device), test.groups.to(device), settings.evaluation,
+                                 noise, random)
+        found |= sequence_metrics(values, sequence_protocol(settings, noise), ending)
+    return found
+
+
+def sequence_protocol(settings: SequenceSettings, noise: float) -> str:
+    evaluation, network = settings.evaluation, settings.network
+    what = "turned over" if network.likelihood == "bernoulli" else "replaced by uniform numbers"
+    kept = f"the weights of the lowest validation loss, looked at every {evaluation.every} steps; "
+    noisy = f"{100 * noise:g} % of the input's pixels {what} in each step" if noise else "no noise"
+    return ((kept if settings.optimisation.keep_best else "")
+            + f"{settings.sequences.test_sequences:,} test sequences of {settings.sequences.frames} frames, "
+            f"K = {evaluation.slots}, one random start, {noisy}; γ after each step against the frame that it has "
+            "explained, per frame over the pixels of exactly one object")
+
+
+def score_sequences(
+    model: SpatialMixture, images: Tensor, groups: Tensor, evaluation: Evaluation, noise: float,
+    random: torch.Generator, batch_size: int = 100,
+) -> dict[str, Tensor]:
+    """Each score, the loss and the loss on the next frame before it is seen: (sequences, steps)."""
+    parts: dict[str, list[Tensor]] = {}
+    for rows in torch.arange(len(images)).split(batch_size):
+        run = model(images[rows], evaluation.slots, evaluation.em_steps, random, noise)
+        steps = len(run.loss)
+        truth = groups[rows, 1:steps + 1].transpose(0, 1).flatten(0, 1)
+        scores = vars(clustering.scores(clustering.labels_of(run.gamma[1:].flatten(0, 1)), truth))
+        values = {name: value.view(steps, -1) for name, value in scores.items()}
+        for name, value in (values | {"loss": run.loss, "prediction": run.prediction}).items():
+            parts.setdefault(name, []).append(value.T.double().cpu())
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def sequence_metrics(values: Mapping[str, Tensor], protocol: str, ending: str) -> dict[str, Metric]:
+    found = {}
+    for name in SCORES:
+        found[f"{name}{ending}"] = _mean_of(values[name], name, f"{protocol}; a mean over steps and sequences")
+        found[f"last_{name}{ending}"] = _mean_of(values[name][:, -1], name, f"{protocol}; the last step")
+    for name, text in (("loss", "the loss"), ("prediction", "−log likelihood of the next frame before it is "
+                                              "seen, by the γ of the step before")):
+        found[f"{name}{ending}"] = Metric(values[name].mean().item(), f"{protocol}; {text}, a mean over steps and "
+                                          "sequences", "nats per frame", better="lower")
+    if not ending:
+        for t in range(values["ari"].shape[1]):
+            found[f"step {t + 1} / ami_arithmetic"] = _mean_of(values["ami_arithmetic"][:, t], "ami",
+                                                               f"{protocol}; after step {t + 1}")
+    return found
+
+
+def sample_sequences(built: Built, settings: SequenceSettings, count: int, random: torch.Generator) -> Tensor:
+    """γ in colour on eight frames of each test sequence, frame after frame. (count, height, width, 3)."""
+    from nemlib.plot import slot_colours
+
+    model, evaluation = built.learner.module, settings.evaluation
+    images = load_sequences(settings, "test", -(-count // 8)).images.to(random.device)
+    run = model(images, evaluation.slots, evaluation.em_steps, random)
+    shown = torch.linspace(1, len(run.gamma) - 1, min(8, len(run.gamma) - 1)).long()
+    coloured = slot_colours(run.gamma[shown.to(random.device)].transpose(0, 1), images[:, shown], "dark")
+    return coloured.flatten(0, 1)[:count]
+
+
+# --- Reading what was recorded ----------------------------------------------------------------------------------
+
+
+def trained(name: str, preset: str = "full", seed: int | None = None, variant: str | None = None) -> SpatialMixture:
+    """The network of a recorded run, on the CPU, in evaluation mode: the one that its metrics are about.
+
+    seed: None for the first recorded one. variant: of "shapes-ablations", by its name.
+    Raises ResultError where nothing is recorded, ValueError where the preset has been changed since.
+    """
+    experiment = _experiment(name)
+    result = results.load(name, preset)
+    if result.settings != experiment.settings(preset):
+        raise ValueError(f"{name} was recorded with other settings than the preset {preset} has now: train it "
+                         "again.")
+    settings, prefix = experiment.presets[preset], ""
+    if isinstance(settings, AblationSettings):
+        names = [one.name for one in settings.variants]
+        if variant not in names:
+            raise ValueError(f"variant is one of {', '.join(map(repr, names))}, and {variant!r} came.")
+        prefix, settings = f"{names.index(variant)}.", settings.of(settings.variants[names.index(variant)])
+    weights = {key.removeprefix(prefix): value.float() for key, value in result.weights(seed).items()
+               if key.startswith(prefix) and ".record." not in f".{key}"}
+    best = {key.removeprefix("best."): value for key, value in weights.items() if key.startswith("best.")}
+    model = network_of(settings)
+    model.load_state_dict(best or weights)
+    return model.eval()
+
+
+def network_of(settings: object) -> SpatialMixture:
+    """The untrained network of any of this file's settings."""
+    if isinstance(settings, SequenceSettings):
+        return make_sequence_network(settings)
+    return make_network(settings.network, 28, 28, settings.optimisation.noise)
+
+
+def curves(
+    name: str, preset: str = "full", seed: int | None = None, variant: str | None = None
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """A recorded run's evaluations while it trained, on validation images: {"loss": (steps, values), …}.
+
+    The names are those of `CURVES`, and for sequences "prediction"; arguments and errors as for `trained`.
+    """
+    result, prefix = results.load(name, preset), ""
+    if variant is not None:
+        names = [one["name"] for one in result.settings["variants"]]
+        if variant not in names:
+            raise ValueError(f"variant is one of {', '.join(map(repr, names))}, and {variant!r} came.")
+        prefix = f"{names.index(variant)}."
+    weights = result.weights(seed)
+    steps, values = weights[f"{prefix}record.steps"], weights[f"{prefix}record.values"]
+    done = steps > 0
+    return {name: (steps[done], values[done, column])
+            for column, name in zip(range(values.shape[1]), (*CURVES, "prediction"), strict=False)}
+
+
+def table(metric: str = "ami_arithmetic", preset: str = "full") -> dict[str, float]:
+    """Each variant of "shapes-ablations" and its mean of that metric over the recorded seeds."""
+    result = results.load("shapes-ablations", preset)
+    return {one["name"]: result.metrics[f"{one['name']} / {metric}"] for one in result.settings["variants"]}
+
+
+def sweep(
+    what: str, metric: str = "ami_arithmetic", preset: str = "full"
+) -> tuple[list[float], list[float]]:
+    """What one thing changed at test does: its values, and the metric's mean over the recorded seeds.
+
+    what: "slots", "steps", "noise", "lowest loss of" or "best of" (so many random starts), or "start", whose
+    values are words. Raises ValueError for another.
+    """
+    result = results.load("shapes-ablations", preset)
+    sweeps = result.settings["sweeps"]
+    tries = list(range(1, sweeps["tries"] + 1))
+    known = {"slots": (sweeps["slots"], "{} slots"), "steps": (sweeps["em_steps"], "{} steps"),
+             "noise": (sweeps["noises"], "noise {:g}"), "start": (sweeps["starts"], "start {}"),
+             "lowest loss of": (tries, "lowest loss of {}"), "best of": (tries, "best of {}")}
+    if what not in known:
+        raise ValueError(f"what is one of {', '.join(map(repr, known))}, and {what!r} came.")
+    values, words = known[what]
+    return list(values), [result.metrics[f"{words.format(value)} / {metric}"] for value in values]
+
+
+def _experiment(name: str) -> Experiment:
+    for experiment in EXPERIMENTS:
+        if experiment.name == name:
+            return experiment
+    raise ValueError(f"{name!r} is none of this chapter's experiments: "
+                     f"{', '.join(experiment.name for experiment in EXPERIMENTS)}.")
+
+
 EXPERIMENTS = (
     Experiment(
         "shapes-published",
         "RNN-EM on static shapes in the published setting: loss falls, AMI does not (chapter 8)",
         PUBLISHED, build_shapes, measure_shapes, sample_shapes),
+    Experiment(
+        "shapes-nem", "N-EM, whose M-step is the gradient itself, on static shapes (chapter 8)",
+        N_EM, build_shapes, measure_shapes, sample_shapes),
+    Experiment(
+        "shapes-ours", "RNN-EM on static shapes with a narrow bottleneck and a kinder loss (chapter 8)",
+        OURS, build_shapes, measure_shapes, sample_shapes),
+    Experiment(
+        "shapes-ablations",
+        "what each choice is worth on static shapes: variants in training, and changes at test (chapter 8)",
+        ABLATIONS, build_ablations, measure_ablations, sample_ablations, ablation_weights),
+    Experiment(
+        "flying-shapes", "RNN-EM on shapes that fly and bounce: it predicts the next frame (chapter 8)",
+        FLYING_SHAPES, build_sequences, measure_sequences, sample_sequences),
+    Experiment(
+        "flying-mnist", "RNN-EM on two digits that fly and bounce, with Gaussian pixels (chapter 8)",
+        FLYING_MNIST, build_sequences, measure_sequences, sample_sequences),
 )
