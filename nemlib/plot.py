@@ -47,7 +47,7 @@ PALETTE: dict[str, tuple[str, str]] = {
 COLOURS: dict[str, str] = {name: light for name, (light, _) in PALETTE.items()}
 CYCLE = ("blue", "orange", "green", "plum", "vermilion", "sky")
 INK_IMAGE = "ink-image"         # an SVG id that begins so is a picture in grey ink, light on a dark page
-PAGE_IMAGE = "-page-image"      # an SVG id "light-page-image…" is a picture that a dark page hides, and the reverse
+PAGE_IMAGE = "-page-image"      # an SVG id "light-page-image…" is a picture that a dark page hides
 SLOTS = (*CYCLE, "muted", "ink")      # the colours of slots 1, 2, …
 WIDTH = 6.15                    # inches: as wide as the book's text
 
@@ -217,14 +217,14 @@ def _draw_ink(canvas, scale, corners, size, gap, row_labels, column_labels) -> F
     return figure
 
 
-# --- slots ---------------------------------------------------------------------------------------------------
+# --- slots --------------------------------------------------------------------------------------------------
 
 
 def slot_colours(gamma: torch.Tensor, image: torch.Tensor | None = None, page: str = "light") -> torch.Tensor:
     """Responsibilities as colours: each slot has one, and they mix as light does, in proportion to γ.
 
-    gamma: (…, K, height, width), of sum 1 over K; image: (…, height, width) in [0, 1], where given, leaves the
-    page's own colour where the image is 0. page: "light" or "dark", whose colours are taken.
+    gamma: (…, K, height, width), of sum 1 over K. image: (…, height, width) in [0, 1]; where one is given and
+    is 0, the page's own colour stays. page: "light" or "dark", whose colours are taken.
     Returns (…, height, width, 3) in [0, 1], on γ's device. Raises ValueError for more slots than colours (8),
     and for an image of another shape.
     """
@@ -232,8 +232,8 @@ def slot_colours(gamma: torch.Tensor, image: torch.Tensor | None = None, page: s
     if slots > len(SLOTS):
         raise ValueError(f"There are colours for {len(SLOTS)} slots, and {slots} came.")
     if image is not None and image.shape != gamma.shape[:-3] + gamma.shape[-2:]:
-        raise ValueError(f"The image has shape {tuple(gamma.shape[:-3] + gamma.shape[-2:])}, as γ without its "
-                         f"slots; {tuple(image.shape)} came.")
+        raise ValueError(f"The image has γ's shape without its slots, "
+                         f"{tuple(gamma.shape[:-3] + gamma.shape[-2:])}; {tuple(image.shape)} came.")
     light = _light([*SLOTS[:slots], "paper"], page).to(gamma.device)
     mixed = torch.einsum("...khw,kc->...hwc", gamma.float(), light[:-1])
     if image is not None:
@@ -247,7 +247,8 @@ def _light(names: Sequence[str], page: str) -> torch.Tensor:
     if page not in ("light", "dark"):
         raise ValueError(f"page is 'light' or 'dark', and {page!r} came.")
     column = 0 if page == "light" else 1
-    values = torch.tensor([[int(PALETTE[name][column][i:i + 2], 16) / 255 for i in (1, 3, 5)] for name in names])
+    colours = [PALETTE[name][column] for name in names]
+    values = torch.tensor([[int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)] for colour in colours])
     return torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
@@ -261,7 +262,7 @@ def grouping_grid(
     show_off: bool = False,
     tile: float = 0.62,
 ) -> Figure:
-    """A row for each example or step: the image in ink, the true groups where given, γ in colour, each ψ in ink.
+    """A row for each example or step: the image in ink, the true groups where given, γ in colour, ψ in ink.
 
     images: (rows, height, width) in [0, 1]. gamma: (rows, K, height, width). psi: the same, or None for none.
     groups: (rows, height, width), 0 for background and overlap (left grey where the image is on); its colours
@@ -287,7 +288,7 @@ def grouping_grid(
 
 def _check_grouping(images, gamma, psi, groups) -> None:
     expected = f"({', '.join(map(str, images.shape))})"
-    if images.dim() != 3 or gamma.dim() != 4 or gamma.shape[0] != len(images) or gamma.shape[2:] != images.shape[1:]:
+    if images.dim() != 3 or gamma.dim() != 4 or gamma[:, 0].shape != images.shape:
         raise ValueError(f"images has shape (rows, height, width) and γ (rows, K, height, width); {expected} "
                          f"and {tuple(gamma.shape)} came.")
     if psi is not None and psi.shape != gamma.shape:
@@ -302,7 +303,7 @@ def _overlap(images: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
 
 
 def _owned(gamma: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """The true groups as if each were the slot that has most of it, no slot twice; (rows, K, height, width)."""
+    """The true groups, each as if it were the slot that has most of it, no slot twice; shape of γ."""
     from scipy.optimize import linear_sum_assignment
 
     owned = torch.zeros_like(gamma)
@@ -318,8 +319,8 @@ def _owned(gamma: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     return owned
 
 
-def _lay_colours(figure: Figure, coloured: dict[int, tuple], shape: tuple[int, int, int], across: int) -> None:
-    """Put pictures in colour into some columns of an ink grid, once for a light page and once for a dark one."""
+def _lay_colours(figure: Figure, coloured: dict[int, tuple], shape: tuple[int, int, int], across: int):
+    """Put pictures in colour into some columns of an ink grid, once for a light page, once for a dark one."""
     rows, height, width = shape
     gap = max(1, round(0.09 * height))
     axes = figure.axes[0]
@@ -332,7 +333,8 @@ def _lay_colours(figure: Figure, coloured: dict[int, tuple], shape: tuple[int, i
             for row in range(rows):
                 top, left = row * (height + gap), column * (width + gap)
                 canvas[top:top + height, left:left + width] = rgba[row]
-        axes.imshow(canvas, interpolation="none", extent=extent).set_gid(f"{page}{PAGE_IMAGE}-{figure.number}")
+        picture = axes.imshow(canvas, interpolation="none", extent=extent)
+        picture.set_gid(f"{page}{PAGE_IMAGE}-{figure.number}")
 
 
 # --- chains -------------------------------------------------------------------------------------------------

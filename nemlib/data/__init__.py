@@ -16,10 +16,12 @@ from nemlib.data.checks import BadDataFile, DataUnavailable
 from nemlib.data.dataset import Dataset
 from nemlib.data.glyphs import glyphs
 from nemlib.data.mnist import mnist
+from nemlib.data.moving import flying_mnist, flying_shapes
 from nemlib.data.sequences import read_sequences
 from nemlib.data.shapes import static_shapes
 
 __all__ = [
     "CHARACTERS", "BadDataFile", "DataUnavailable", "Dataset", "alphadigits", "binarize", "binarize_fixed",
-    "binarize_threshold", "binarized_mnist", "glyphs", "mnist", "read_sequences", "static_shapes",
+    "binarize_threshold", "binarized_mnist", "flying_mnist", "flying_shapes", "glyphs", "mnist",
+    "read_sequences", "static_shapes",
 ]

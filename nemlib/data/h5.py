@@ -47,17 +47,19 @@ def attribute(file: h5py.File, name: str, default: str) -> str:
 
 
 def write_h5(
-    path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, str], *, sample_axis: int = 0
+    path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, str], *, sample_axis: int = 0,
+    level: int = 9,
 ) -> None:
     """Write arrays under names such as "train/images", compressed; equal input gives equal bytes.
 
     `path` is written directly: the caller passes the temporary path of `write_atomically`.
-    The axis `sample_axis` is cut into chunks, so that the first samples can be read alone.
+    The axis `sample_axis` is cut into chunks, so that the first samples can be read alone. `level` is gzip's:
+    9 packs films hardly better than 6 and takes ten times as long.
     """
     with h5py.File(path, "w", track_order=False) as file:
         for name, array in arrays.items():
             chunks = list(array.shape)
             chunks[sample_axis] = min(chunks[sample_axis], SAMPLES_PER_CHUNK)
             file.create_dataset(name, data=array, chunks=tuple(chunks),
-                                compression="gzip", compression_opts=9, track_times=False)
+                                compression="gzip", compression_opts=level, track_times=False)
         file.attrs.update(attributes)

@@ -39,6 +39,7 @@ FRAMES = 21   # of the files: as many steps of a network as the authors take, 20
 SIZES = dict(zip(SEQUENCE_SPLITS, (10_000, 1_000, 1_000)))
 SEEDS = dict(zip(SEQUENCE_SPLITS, (1, 2, 3)))
 INK = 0.25       # grey values above it belong to a digit
+LEVEL = 6        # of compression: level 9 needs ten times as long for a sixth less
 OVERLAP = 255    # what films hold where several objects are, until they are done
 SOURCE = "drawn by nemlib.data.moving after Greff, van Steenkiste & Schmidhuber (2017)"
 SHAPES = {"name": "flying shapes", "source": SOURCE, "licence": "MIT, as the code that draws them"}
@@ -209,8 +210,13 @@ def film(boxes: Tensor, places: Tensor, height: int, width: int, ink: float = 0)
     Returns:
         images (count, steps, height, width) of the type of boxes, at each pixel the largest value there;
         groups of the same shape, uint8, the object from 1 that has ink there, 0 for none or several.
+
+    Raises:
+        ValueError: a corner is outside of the canvas.
     """
     _, count, steps, _ = places.shape
+    if places.min() < 0 or (places >= torch.tensor([height, width])).any():
+        raise ValueError(f"every corner must lie on the canvas of {height} × {width}, but one does not.")
     rows, columns = height + boxes.shape[2], width + boxes.shape[3]   # of a canvas with room to hang over
     corner = (torch.arange(count)[:, None, None] * rows + torch.arange(boxes.shape[2])[:, None]) * columns
     corner = corner + torch.arange(boxes.shape[3])   # where in all canvases the pixels of a box at (0, 0) are
@@ -262,7 +268,7 @@ def _write(path: Path, sizes: dict[str, int], draw: dict[str, Callable], attribu
         images, groups = draw[split](count, torch.Generator().manual_seed(SEEDS[split]))
         kept = images.half() if images.is_floating_point() else images   # of digits' greys nothing is lost
         splits[split] = kept.numpy(), groups.numpy()
-    write_sequences(path, splits, attributes)
+    write_sequences(path, splits, attributes, level=LEVEL)
 
 
 def _fly(sizes: Tensor, steps: int, canvas: tuple[int, int], generator: torch.Generator) -> Tensor:

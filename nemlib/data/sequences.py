@@ -56,28 +56,29 @@ def read_sequences(
     with open_h5(path) as file:
         features, groups = _split(file, split)
         part = slice(steps), slice(samples)
-        found = Dataset(
+        return Dataset(
             images=torch.from_numpy(_sample_first(features, part).astype(np.float32, order="C")),
             groups=torch.from_numpy(_whole(_sample_first(groups, part))),
             name=f"{attribute(file, 'name', Path(path).stem)} ({split})",
             source=attribute(file, "source", f"{Path(path).name}, a file of your own"),
             licence=attribute(file, "licence", "not stated in the file"),
         )
-    return found
 
 
 def write_sequences(
-    path: Path, splits: Mapping[str, tuple[np.ndarray, np.ndarray]], attributes: Mapping[str, str]
+    path: Path, splits: Mapping[str, tuple[np.ndarray, np.ndarray]], attributes: Mapping[str, str], *,
+    level: int = 9,
 ) -> None:
     """Write images and groups, each (samples, time, height, width), in the layout that is read above.
 
-    `path` is written directly: the caller passes the temporary path of `write_atomically`.
+    `path` is written directly: the caller passes the temporary path of `write_atomically`. `level` is
+    that of the compression, as in `write_h5`.
     """
     arrays = {
         f"{split}/{name}": np.swapaxes(array, 0, 1)[..., None]
         for split, pair in splits.items() for name, array in zip(("features", "groups"), pair, strict=True)
     }
-    write_h5(path, arrays, attributes, sample_axis=1)
+    write_h5(path, arrays, attributes, sample_axis=1, level=level)
 
 
 def _lengths(path: Path, split: str) -> dict[str, int]:

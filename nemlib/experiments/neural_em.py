@@ -32,7 +32,7 @@ CURVES = ("loss", *SCORES)                  # what is kept of every evaluation
 SHOWN_STEPS = (0, 1, 2, 3, 5, 10, 15)      # of EM, in the picture for those who watch
 
 
-# --- Settings ------------------------------------------------------------------------------------------------
+# --- Settings -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ SMOKE = Shapes(200, 20, 20)
 BOOK = Shapes(20_000, 500, 1_000)
 
 # The published setting (Greff et al. 2017, their code): at most 500 epochs of 781 steps, with a patience of 10.
-# The full preset makes 14 epochs, 2.8 % of that, in about an hour on one thread.
+# The full preset makes 22 epochs, 4.4 % of that, in about an hour on one thread.
 PUBLISHED_NETWORK = Network(hidden=250, initialisation="glorot", output_bias=0.0, floor=1e-6)
 PUBLISHED_OPTIMISATION = Optimisation(
-    steps=14 * 781, learning_rate=1e-3, warm_up=0, schedule="constant", em_steps=15, weighting="last",
+    steps=22 * 781, learning_rate=1e-3, warm_up=0, schedule="constant", em_steps=15, weighting="last",
     keep_best=True)
 PUBLISHED_EVALUATION = Evaluation(noises=(0.1, 0.0))       # the authors leave the noise on at test as well
 PUBLISHED = {
@@ -136,7 +136,7 @@ OURS = {
 }
 
 
-# --- The learner: training that keeps its curves ---------------------------------------------------------------
+# --- The learner: training that keeps its curves ------------------------------------------------------------
 
 
 class Record(nn.Module):
@@ -162,8 +162,8 @@ class Record(nn.Module):
 
 
 class RecordedGrouping(Grouping):
-    """`Grouping` that keeps the curves of its evaluations, in `module.record`, and with `keep_best` the weights
-    of the lowest validation loss, in `module.best`. noise: of the input in evaluations.
+    """`Grouping` that keeps the curves of its evaluations, in `module.record`, and with `keep_best` the
+    weights of the lowest validation loss, in `module.best`. noise: of the input in evaluations.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ def slots_over_steps(
     return torch.stack(rows).clamp(0, 1)
 
 
-# --- Building ---------------------------------------------------------------------------------------------------
+# --- Building -----------------------------------------------------------------------------------------------
 
 
 def make_network(
@@ -309,13 +309,13 @@ def build_shapes(settings: ShapesSettings, seed: int) -> Built:
                  loop_settings(optimisation, settings.evaluation))
 
 
-# --- Measuring --------------------------------------------------------------------------------------------------
+# --- Measuring ----------------------------------------------------------------------------------------------
 
 
 def measure_shapes(
     built: Built, settings: ShapesSettings, device: torch.device, seed: int
 ) -> dict[str, Metric]:
-    """Scores and loss on test images for each noise; of the kept weights, and of the last ones as "last_…"."""
+    """Scores and loss on test images for each noise; of the kept weights, and of the last as "last_…"."""
     model, test = built.learner.module, data.static_shapes("test", settings.shapes.test_images)
     images, groups = test.images.to(device), test.groups.to(device)
     networks = {"": model}
@@ -352,8 +352,8 @@ def score_shapes(
                                        noise=noise)
     overlap = clustering.split_by_overlap(images, groups).cpu()
     found = {name: Metric(values[name].nanmean().item(), protocol, better="higher") for name in SCORES}
-    found["loss"] = Metric(values["loss"].double().mean().item(), f"{protocol}; the loss of that step, summed "
-                           "over pixels and slots", "nats", better="lower")
+    of_loss = f"{protocol}; the loss of that step, summed over pixels and slots"
+    found["loss"] = Metric(values["loss"].double().mean().item(), of_loss, "nats", better="lower")
     for name in ("ami_arithmetic", "ami_max", "ari"):
         for which, rows in (("overlap", overlap), ("apart", ~overlap)):
             if rows.any():
@@ -373,7 +373,7 @@ def sample_shapes(built: Built, settings: ShapesSettings, count: int, random: to
     return slot_colours(run.gamma[-1], images, "dark")
 
 
-# --- What each choice is worth ------------------------------------------------------------------------------------
+# --- What each choice is worth ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -432,8 +432,8 @@ VARIANTS = (
 )
 ABLATIONS = {
     "smoke": AblationSettings(
-        Network(hidden=8), SMOKE, Optimisation(steps=4, em_steps=2), Evaluation(every=2, em_steps=3, noises=(0.0,)),
-        VARIANTS[:2], Sweeps((2, 4), (1, 3), (0.0, 0.1), tries=2)),
+        Network(hidden=8), SMOKE, Optimisation(steps=4, em_steps=2),
+        Evaluation(every=2, em_steps=3, noises=(0.0,)), VARIANTS[:2], Sweeps((2, 4), (1, 3), (0.0, 0.1), tries=2)),
     "book": AblationSettings(
         shapes=Shapes(20_000, 200, 500), optimisation=Optimisation(steps=500), variants=VARIANTS),
     "full": AblationSettings(variants=VARIANTS),
@@ -506,8 +506,8 @@ def _scored(
     **changes: object,
 ) -> dict[str, Metric]:
     own = replace(settings, evaluation=replace(settings.evaluation, **changes))
-    noise = own.evaluation.noises[0]
-    values = score_shapes(model, images, groups, own.evaluation, noise, generator(seed, "test", images.device),
+    noise, random = own.evaluation.noises[0], generator(seed, "test", images.device)
+    values = score_shapes(model, images, groups, own.evaluation, noise, random,
                           shapes_protocol(own, noise, "", False))
     return {f"{prefix}{name}": metric for name, metric in values.items()}
 
@@ -573,8 +573,11 @@ def sweep_starts(
 def sweep_tries(
     model: SpatialMixture, images: Tensor, groups: Tensor, settings: AblationSettings, seed: int
 ) -> dict[str, Metric]:
-    """Several random starts an image: the mean, the one of the lowest loss (no labels needed), and the best."""
-    random, evaluation, tries = generator(seed, "test", images.device), settings.evaluation, settings.sweeps.tries
+    """Several random starts an image: how far they lie apart, the one of the lowest loss, for which nobody
+    needs labels, and the best.
+    """
+    evaluation, tries = settings.evaluation, settings.sweeps.tries
+    random = generator(seed, "test", images.device)
     runs = [neural_em.grouping_scores(model, images, groups, evaluation.slots, evaluation.em_steps, random)
             for _ in range(tries)]
     loss = torch.stack([run["loss"] for run in runs]).cpu()
@@ -587,7 +590,7 @@ def sweep_tries(
             protocol.replace("one random start", f"{tries} random starts, their standard deviation an image"))
         for count in range(1, tries + 1):
             lowest = values[:count].gather(0, loss[:count].argmin(0, keepdim=True))[0]
-            text = protocol.replace("one random start", f"the one of the lowest loss of {count} random starts")
+            text = protocol.replace("one random start", f"that of the lowest loss of {count} random starts")
             found[f"lowest loss of {count} / {name}"] = _mean_of(lowest, name, text)
             text = protocol.replace("one random start", f"the best by its labels of {count} random starts")
             found[f"best of {count} / {name}"] = _mean_of(values[:count].amax(0), name, text)
@@ -606,19 +609,19 @@ def sample_ablations(built: Built, settings: AblationSettings, count: int, rando
     return sample_shapes(first, settings, count, random)
 
 
-# --- Sequences: the same network predicts the next frame ----------------------------------------------------------
+# --- Sequences: the same network predicts the next frame ----------------------------------------------------
 
 
 @dataclass(frozen=True)
 class SequenceNetwork:
-    """Architecture: convolutions to a slot's θ and back, layer norm between; as the authors', stated in full."""
+    """Architecture: convolutions to a slot's θ and back, with layer norm between, as the authors have them."""
 
     hidden: int = 100
     channels: tuple[int, ...] = (32, 64)
     features: int = 512
     likelihood: str = "bernoulli"
     kl_weight: float = 1.0
-    normalised_input: bool = False          # each slot's input: its mean over pixels taken off, over its deviation
+    normalised_input: bool = False          # whether each slot's input is brought to mean 0 and deviation 1
     output_bias: float = 0.0
     gradient_through_gamma: bool = False
     floor: float = 1e-6
@@ -655,7 +658,7 @@ def sequence_optimisation(steps: int, slots: int, frames: int, **changes: object
 
 
 def sequence_evaluation(every: int, slots: int, frames: int) -> Evaluation:
-    return Evaluation(every, slots, frames - 1, (0.2, 0.0))     # the authors leave the noise on at test as well
+    return Evaluation(every, slots, frames - 1, (0.2, 0.0))     # the authors leave the noise on at test
 
 
 # The full presets are the published settings, for a GPU: 500 epochs of our 10,000 sequences.
@@ -667,7 +670,8 @@ FLYING_SHAPES = {
         sequence_optimisation(4, 3, 4, batch_size=8), sequence_evaluation(2, 3, 4)),
     "book": SequenceSettings(
         SMALL_SHAPES, Sequences("flying_shapes", 11, 5_000, 100, 500),
-        sequence_optimisation(2_000, 3, 11, batch_size=32, learning_rate=2e-3), sequence_evaluation(200, 3, 11)),
+        sequence_optimisation(2_000, 3, 11, batch_size=32, learning_rate=2e-3),
+        sequence_evaluation(200, 3, 11)),
     "full": SequenceSettings(
         SequenceNetwork(), Sequences(), sequence_optimisation(500 * 156, 3, 21, **AS_PUBLISHED),
         sequence_evaluation(780, 3, 21)),
@@ -676,11 +680,13 @@ PUBLISHED_DIGITS = SequenceNetwork(250, (32, 64, 128), 512, "gaussian", 0.2, Tru
 SMALL_DIGITS = SequenceNetwork(64, (16, 32), 128, "gaussian", 0.2, True)
 FLYING_MNIST = {
     "smoke": SequenceSettings(
-        SequenceNetwork(8, (2, 4), 8, "gaussian", 0.2, True), Sequences("flying_mnist", 4, 40, 6, 6, drawn=True),
+        SequenceNetwork(8, (2, 4), 8, "gaussian", 0.2, True),
+        Sequences("flying_mnist", 4, 40, 6, 6, drawn=True),
         sequence_optimisation(4, 2, 4, batch_size=8), sequence_evaluation(2, 2, 4)),
     "book": SequenceSettings(
         SMALL_DIGITS, Sequences("flying_mnist", 11, 5_000, 100, 500),
-        sequence_optimisation(2_000, 2, 11, batch_size=32, learning_rate=2e-3), sequence_evaluation(200, 2, 11)),
+        sequence_optimisation(2_000, 2, 11, batch_size=32, learning_rate=2e-3),
+        sequence_evaluation(200, 2, 11)),
     "full": SequenceSettings(
         PUBLISHED_DIGITS, Sequences("flying_mnist"),
         sequence_optimisation(500 * 156, 2, 21, **AS_PUBLISHED | {"learning_rate": 5e-4}),
@@ -780,8 +786,8 @@ def sequence_protocol(settings: SequenceSettings, noise: float) -> str:
     noisy = f"{100 * noise:g} % of the input's pixels {what} in each step" if noise else "no noise"
     return ((kept if settings.optimisation.keep_best else "")
             + f"{settings.sequences.test_sequences:,} test sequences of {settings.sequences.frames} frames, "
-            f"K = {evaluation.slots}, one random start, {noisy}; γ after each step against the frame that it has "
-            "explained, per frame over the pixels of exactly one object")
+            f"K = {evaluation.slots}, one random start, {noisy}; γ after each step against the frame that it "
+            "has explained, per frame over the pixels of exactly one object")
 
 
 def score_sequences(
@@ -804,11 +810,12 @@ def score_sequences(
 def sequence_metrics(values: Mapping[str, Tensor], protocol: str, ending: str) -> dict[str, Metric]:
     found = {}
     for name in SCORES:
-        found[f"{name}{ending}"] = _mean_of(values[name], name, f"{protocol}; a mean over steps and sequences")
+        found[f"{name}{ending}"] = _mean_of(values[name], name, f"{protocol}; mean over steps and sequences")
         found[f"last_{name}{ending}"] = _mean_of(values[name][:, -1], name, f"{protocol}; the last step")
-    for name, text in (("loss", "the loss"), ("prediction", "−log likelihood of the next frame before it is "
-                                              "seen, by the γ of the step before")):
-        found[f"{name}{ending}"] = Metric(values[name].mean().item(), f"{protocol}; {text}, a mean over steps and "
+    explained = {"loss": "the loss", "prediction": "−log likelihood of the next frame before it is seen, by "
+                                                   "the γ of the step before"}
+    for name, text in explained.items():
+        found[f"{name}{ending}"] = Metric(values[name].mean().item(), f"{protocol}; {text}, mean over steps and "
                                           "sequences", "nats per frame", better="lower")
     if not ending:
         for t in range(values["ari"].shape[1]):
@@ -829,10 +836,12 @@ def sample_sequences(built: Built, settings: SequenceSettings, count: int, rando
     return coloured.flatten(0, 1)[:count]
 
 
-# --- Reading what was recorded ----------------------------------------------------------------------------------
+# --- Reading what was recorded ------------------------------------------------------------------------------
 
 
-def trained(name: str, preset: str = "full", seed: int | None = None, variant: str | None = None) -> SpatialMixture:
+def trained(
+    name: str, preset: str = "full", seed: int | None = None, variant: str | None = None
+) -> SpatialMixture:
     """The network of a recorded run, on the CPU, in evaluation mode: the one that its metrics are about.
 
     seed: None for the first recorded one. variant: of "shapes-ablations", by its name.
@@ -841,8 +850,8 @@ def trained(name: str, preset: str = "full", seed: int | None = None, variant: s
     experiment = _experiment(name)
     result = results.load(name, preset)
     if result.settings != experiment.settings(preset):
-        raise ValueError(f"{name} was recorded with other settings than the preset {preset} has now: train it "
-                         "again.")
+        raise ValueError(f"{name} was recorded with other settings than the preset {preset} has now: train "
+                         "it again.")
     settings, prefix = experiment.presets[preset], ""
     if isinstance(settings, AblationSettings):
         names = [one.name for one in settings.variants]

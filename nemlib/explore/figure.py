@@ -127,7 +127,9 @@ class Figure:
     in the order in which they are read, the last of which sets `nx.build`, and CSS files beside figure.css.
     still: HTML that says the same on paper and without scripts, usually from `picture`.  data: what JSON can
     hold, with arrays through `pack`.  copy: 2 for a second copy on the same page.
-    Raises ValueError for a bad name or copy, a missing script, and a figure of more than 60 kB.
+    largest: bytes of HTML that this figure may take; more than LARGEST needs a reason beside it (a network's
+    weights, for one).
+    Raises ValueError for a bad name or copy, a missing script, and a figure that is too large.
     """
 
     name: str
@@ -137,14 +139,15 @@ class Figure:
     data: Mapping[str, Any] = field(default_factory=dict)
     copy: int = 1
     words: str = ""     # what a terminal shows instead; the title where nothing is given
+    largest: int = LARGEST
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
             raise ValueError(f"name is {self.name!r}: it should be lower-case words joined by hyphens.")
         if not (isinstance(self.copy, int) and self.copy >= 1):
             raise ValueError(f"copy is {self.copy!r}: it should be 1 for the first copy on a page, then 2.")
-        if (size := len(self._repr_html_().encode())) > LARGEST:
-            raise ValueError(f"The figure {self.name!r} takes {size} bytes and {LARGEST} are allowed: "
+        if (size := len(self._repr_html_().encode())) > self.largest:
+            raise ValueError(f"The figure {self.name!r} takes {size} bytes and {self.largest} are allowed: "
                              "pack less data, or in a smaller kind.")
 
     @property
