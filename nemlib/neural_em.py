@@ -100,7 +100,7 @@ class BernoulliMixture:
         """
         share = gamma.sum(0)
         means = torch.where(share[:, None] > 0, gamma.T @ x / share[:, None], self.means)
-        return BernoulliMixture(share / len(x), means)
+        return BernoulliMixture(share / len(x), means.clamp(0, 1))      # a sum of ones may round to more
 
 
 def _log(probability: Tensor) -> Tensor:
@@ -272,6 +272,8 @@ class SpatialMixture(nn.Module):
     prior: p₀, what a slot should predict where it is not responsible. kl_weight: weight of that second term.
     noise: of the image that the network sees, drawn anew each step: the probability that a binary pixel
         flips, or that a Gaussian one is replaced by a uniform number. The E-step and the loss see it clean.
+    theta_noise: standard deviation of a normal number that training adds to θ before it is decoded, anew in
+        each step: a bottleneck that does not depend on H. Never outside of training.
     inputs: what goes into the update: "residual" γ(ψ − x), "difference" ψ − x, "masked" γx, "image" x.
     gradient_through_gamma: whether training differentiates γ; the authors do for static images only.
     floor: see `e_step`.
@@ -280,7 +282,7 @@ class SpatialMixture(nn.Module):
     def __init__(
         self, height: int, width: int, hidden: int, *, likelihood: str = "bernoulli", sigma_e: float = 0.25,
         sigma_loss: float = 1.0, prior: float = 0.0, kl_weight: float = 1.0, noise: float = 0.1,
-        inputs: str = "residual", gradient_through_gamma: bool = True, floor: float = 0.0,
+        theta_noise: float = 0.0, inputs: str = "residual", gradient_through_gamma: bool = True, floor: float = 0.0,
     ) -> None:
         super().__init__()
         for name, value in (("height", height), ("width", width), ("hidden", hidden)):
@@ -289,11 +291,13 @@ class SpatialMixture(nn.Module):
             raise ValueError(f"likelihood is {likelihood!r}, but must be one of {LIKELIHOODS}.")
         if inputs not in INPUTS:
             raise ValueError(f"inputs is {inputs!r}, but must be one of {INPUTS}.")
-        if not 0 <= noise < 1 or not 0 <= prior < 1:
-            raise ValueError(f"noise and prior lie in [0, 1); {noise} and {prior} came.")
+        if not 0 <= noise < 1 or not 0 <= prior < 1 or theta_noise < 0:
+            raise ValueError(f"noise and prior lie in [0, 1), theta_noise is not negative; {noise}, {prior} and "
+                             f"{theta_noise} came.")
         self.height, self.width, self.hidden = height, width, hidden
         self.likelihood, self.sigma_e, self.sigma_loss = likelihood, sigma_e, sigma_loss
         self.prior, self.kl_weight, self.noise, self.inputs = prior, kl_weight, noise, inputs
+        self.theta_noise = theta_noise
         self.gradient_through_gamma, self.floor = gradient_through_gamma, floor
 
     @property
@@ -349,7 +353,7 @@ class SpatialMixture(nn.Module):
         steps = steps or (15 if images.dim() == 3 else images.shape[1] - 1)
         weights = step_weights(weighting, steps)
         totals = {"reconstruction": 0.0, "kl": 0.0}
-        states = self.unroll(images, slots, steps, generator, self.noise, None)
+        states = self.unroll(images, slots, steps, generator, self.noise, None, self.theta_noise)
         next(states)
         for weight, state in zip(weights, states, strict=True):
             if weight:
@@ -359,7 +363,7 @@ class SpatialMixture(nn.Module):
 
     def unroll(
         self, images: Tensor, slots: int, steps: int, generator: torch.Generator | None, noise: float,
-        start: Tensor | None,
+        start: Tensor | None, theta_noise: float = 0.0,
     ) -> Iterator[State]:
         """The start and then the state after each step, one at a time (arguments as in `forward`)."""
         if start is not None:
@@ -373,17 +377,24 @@ class SpatialMixture(nn.Module):
         flat = images.flatten(-2)
         for t in range(steps):
             seen, target = (flat, flat) if images.dim() == 3 else (flat[:, t], flat[:, t + 1])
-            state = self.step(state, self.corrupt(seen, noise, generator), target)
+            jitter = None
+            if theta_noise:
+                jitter = theta_noise * torch.randn(state.theta.shape, generator=generator, dtype=flat.dtype,
+                                                   device=flat.device)
+            state = self.step(state, self.corrupt(seen, noise, generator), target, jitter)
             yield state
 
     def begin(self, gamma: Tensor) -> State:
         """θ = 0 in all slots and ψ = 0, nothing predicted yet. gamma: (batch, K, pixels)."""
         return State(gamma.new_zeros(*gamma.shape[:2], self.hidden), torch.zeros_like(gamma), gamma)
 
-    def step(self, state: State, seen: Tensor, target: Tensor) -> State:
-        """One M-step of the network on `seen`, one E-step on `target`; both (batch, pixels)."""
+    def step(self, state: State, seen: Tensor, target: Tensor, jitter: Tensor | None = None) -> State:
+        """One M-step of the network on `seen`, one E-step on `target`; both (batch, pixels).
+
+        jitter: added to θ for the decoder's eyes only, (batch, K, hidden).
+        """
         theta = self.update(state.theta, self.signal(state, seen[:, None]))
-        output = self.decode(theta)
+        output = self.decode(theta if jitter is None else theta + jitter)
         x = target[:, None]
         if self.likelihood == "bernoulli":
             psi, silent = output.sigmoid(), softplus(output)

@@ -188,6 +188,14 @@ def test_a_component_without_data_keeps_its_mean_and_certain_pixels_stay_finite(
     assert abs(new.log_prob(x)).max() < EXACT and new.responsibilities(1 - x).isfinite().all()
 
 
+def test_means_that_round_above_one_stay_probabilities(generator):
+    x, gamma = torch.ones(80, 3, dtype=torch.float64), randn(generator, 80, 10).softmax(1)
+    law = mixture(generator, 10, 3)
+    for _ in range(20):
+        law = law.m_step(x, gamma.roll(1, 1))
+        assert law.means.max() <= 1 and law.log_prob(1 - x).isfinite().all()
+
+
 def test_em_from_a_symmetric_start_stays_there(generator):
     x = binary(generator, 60, 8)
     same = BernoulliMixture(torch.full((3,), 1 / 3).double(), rand(generator, 1, 8).expand(3, 8))
@@ -648,6 +656,19 @@ def test_noise_flips_binary_pixels_and_replaces_grey_ones(generator):
     assert 0 <= noisy.min() and noisy.max() < 1 and rnnem().corrupt(x, 0.0, None) is x
 
 
+def test_theta_is_noisy_for_the_decoder_in_training_only(generator):
+    images, start = binary(generator, 2, 3, 5), nem.random_gamma(2, 3, 3, 5, generator, torch.float64)
+    plain, noisy = rnnem(), rnnem(theta_noise=0.5)
+    with torch.no_grad():
+        assert torch.equal(plain(images, 3, 3, start=start).psi, noisy(images, 3, 3, start=start).psi)
+        losses = [model.loss(images, 3, 3, torch.Generator().manual_seed(1))["loss"] for model in (plain, noisy)]
+        flat = noisy.begin(start.flatten(2))
+        seen = images.flatten(1)
+        without, with_noise = (noisy.step(flat, seen, seen, jitter) for jitter in (None, torch.ones(2, 3, 6).double()))
+    assert losses[0] != losses[1] and torch.equal(without.theta, with_noise.theta)
+    assert (with_noise.psi - noisy.decode(without.theta + 1).sigmoid()).abs().max() < EXACT
+
+
 def test_the_e_step_sees_the_clean_image(generator):
     """With a network that ignores what it sees, γ does not depend on the noise."""
     model = rnnem()
@@ -776,7 +797,7 @@ IMAGES = torch.zeros(2, 3, 5)
     (lambda g: RNNEM(3, 5, 4)(IMAGES, 2, 2, g, start=torch.ones(2, 2, 5, 3)), r"γ has shape \(2, 2, 3, 5\)"),
     (lambda g: RNNEM(3, 5, 4, inputs="x"), "inputs is 'x', but must be one of"),
     (lambda g: RNNEM(3, 5, 4, likelihood="poisson"), "likelihood is 'poisson'"),
-    (lambda g: RNNEM(3, 5, 4, noise=1.0), r"noise and prior lie in \[0, 1\)"),
+    (lambda g: RNNEM(3, 5, 4, noise=1.0), r"noise and prior lie in \[0, 1\), theta_noise is not negative"),
     (lambda g: RNNEM(3, 0, 4), "width must be a whole number"),
     (lambda g: NeuralEM(3, 5, 4, inputs="image"), "whose input is the residual"),
     (lambda g: NeuralEM(3, 5, 4, step_size=0.0), "step_size must be above 0"),

@@ -218,6 +218,126 @@ def test_what_is_no_grid_is_refused_in_a_sentence(pictures, options, words):
         plot.image_grid(pictures, **options)
 
 
+# --- slots --------------------------------------------------------------------------------------------------
+
+
+def page_colour(name: str, which: int) -> torch.Tensor:
+    value = plot.PALETTE[name][which]
+    return torch.tensor([int(value[i:i + 2], 16) / 255 for i in (1, 3, 5)])
+
+
+@pytest.mark.parametrize(("name", "which"), [("light", 0), ("dark", 1)])
+def test_a_slot_that_is_sure_has_its_own_colour(name, which):
+    gamma = torch.eye(3)[:, None].expand(3, 2, 3)[None]                # (1, K, 2, 3): column k is slot k's
+    painted = plot.slot_colours(gamma, page=name)
+    assert painted.shape == (1, 2, 3, 3)
+    for k, colour in enumerate(plot.SLOTS[:3]):
+        assert torch.allclose(painted[0, :, k], page_colour(colour, which).expand(2, 3), atol=1e-3)
+
+
+def test_colours_mix_as_light_does():
+    gamma = torch.tensor([0.25, 0.75]).view(2, 1, 1)
+    found = plot.slot_colours(gamma)[0, 0].numpy()
+    light = 0.25 * linear(plot.COLOURS[plot.SLOTS[0]]) + 0.75 * linear(plot.COLOURS[plot.SLOTS[1]])
+    expected = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert np.allclose(found, expected, atol=1e-3)
+    plain = 0.25 * page_colour(plot.SLOTS[0], 0) + 0.75 * page_colour(plot.SLOTS[1], 0)
+    assert not np.allclose(found, plain.numpy(), atol=1e-2), "a mean of the numbers is too dark"
+
+
+def test_where_the_image_is_off_the_page_shows():
+    gamma, image = torch.full((2, 4, 5, 5), 0.25), torch.zeros(2, 5, 5)
+    image[1, 2, 3] = 1
+    painted = plot.slot_colours(gamma, image, "dark")
+    paper = page_colour("paper", 1)
+    assert torch.allclose(painted[0], paper.expand(5, 5, 3), atol=1e-3)
+    assert ((painted[1] - paper).abs().amax(-1) > 0.05).nonzero().tolist() == [[2, 3]]
+
+
+def test_every_slot_has_a_colour_of_its_own():
+    for which in (0, 1):
+        assert len({plot.PALETTE[name][which] for name in plot.SLOTS}) == len(plot.SLOTS) == 8
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ((torch.ones(9, 2, 2),), "9"),
+    ((torch.ones(2, 2, 2), torch.ones(3, 3)), "(3, 3)"),
+    ((torch.ones(2, 2, 2), None, "grey"), "grey"),
+])
+def test_what_cannot_be_coloured_is_refused_in_a_sentence(arguments, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        plot.slot_colours(*arguments)
+
+
+def grouped(rows: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images of two stripes that cross, which slots 2 and 0 of three answer for, and the groups 1 and 2."""
+    groups = torch.zeros(rows, 6, 6, dtype=torch.int64)
+    groups[:, 1], groups[:, 4] = 1, 2
+    groups[:, 4, 0] = 0                                                    # as if in an overlap
+    images = torch.zeros(rows, 6, 6)
+    images[:, [1, 4]] = 1
+    gamma = torch.full((rows, 3, 6, 6), 0.1)
+    gamma[:, 2, :3], gamma[:, 0, 3:] = 0.8, 0.8
+    return images, gamma, groups
+
+
+def test_a_grouping_stands_beside_its_image_truth_and_predictions():
+    images, gamma, groups = grouped()
+    figure = plot.grouping_grid(images, gamma, gamma * images[:, None], groups=groups, row_labels=["a", "b"])
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [
+        "image", "truth", r"$\gamma$", r"$\psi_{1}$", r"$\psi_{2}$", r"$\psi_{3}$"]
+    ink, dark, light = (picture.get_array() for picture in axes.images)
+    for page, which in ((dark, 1), (light, 0)):
+        assert page.shape[:2] == ink.shape[:2]
+        truth, shown = page[:6, 7:13], page[:6, 14:20]
+        assert np.allclose(shown[..., 3], images[0]), "γ is coloured where the image is on"
+        assert np.allclose(truth[..., 3], groups[0] > 0), "the truth has no colour in an overlap"
+        assert np.allclose(truth[1, 0, :3], page_colour(plot.SLOTS[2], which), atol=1e-3), "that of its slot"
+        assert np.allclose(truth[4, 1, :3], page_colour(plot.SLOTS[0], which), atol=1e-3)
+        mixed = plot.slot_colours(gamma, page=("light", "dark")[which])[0, 1, 0]
+        assert np.allclose(shown[1, 0, :3], mixed, atol=1e-3)
+    assert np.allclose(ink[4, 7, 3], 0.5) and np.allclose(ink[:6, :6, 3], images[0])
+    assert np.allclose(ink[:6, 21:27, 3], 0.8 * (images[0] > 0) * (torch.arange(6) >= 3)[:, None]
+                       + 0.1 * (images[0] > 0) * (torch.arange(6) < 3)[:, None])
+
+
+def test_coloured_pictures_change_with_the_page_and_the_rest_stays_ink():
+    images, gamma, _ = grouped()
+    text = saved(plot.grouping_grid(images, gamma))
+    sheet = re.search(r"<style>(.*?)</style>", text)[1]
+    always, dark = sheet.split("@media (prefers-color-scheme:dark)")
+    assert 'id="dark-page-image' in text and 'id="light-page-image' in text
+    assert '[id^="dark-page-image"]{display:none}' in always and "light-page" not in always
+    assert '[id^="light-page-image"]{display:none}' in dark
+    assert '[id^="dark-page-image"]{display:inline}' in dark
+    assert "page-image" not in saved(plot.image_grid(images)), "other figures hold no rule for it"
+
+
+def test_pixels_that_are_off_are_coloured_on_demand():
+    images, gamma, _ = grouped(1)
+    light = plot.grouping_grid(images, gamma, show_off=True).axes[0].images[2].get_array()
+    assert (light[:6, 7:13, 3] == 1).all()
+
+
+def test_an_image_without_groups_has_an_empty_truth():
+    images, gamma, groups = grouped(1)
+    figure = plot.grouping_grid(images, gamma, groups=torch.zeros_like(groups))
+    assert not figure.axes[0].images[2].get_array()[:6, 7:13, 3].any()
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda images, gamma, groups: (images[0], gamma), "(6, 6)"),
+    (lambda images, gamma, groups: (images, gamma[:1]), "(1, 3, 6, 6)"),
+    (lambda images, gamma, groups: (images, gamma, gamma[:, :2]), "(2, 2, 6, 6)"),
+    (lambda images, gamma, groups: (images, gamma, None, groups[:1]), "(1, 6, 6)"),
+])
+def test_shapes_that_do_not_belong_together_are_refused_in_a_sentence(change, words):
+    images, gamma, psi, groups = (*change(*grouped()), None, None)[:4]
+    with pytest.raises(ValueError, match=re.escape(words)):
+        plot.grouping_grid(images, gamma, psi, groups=groups)
+
+
 # --- chains -------------------------------------------------------------------------------------------------
 
 

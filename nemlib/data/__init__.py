@@ -5,8 +5,8 @@
     binary = binarize(digits.images, torch.Generator().manual_seed(0))
 
 MNIST, the static shapes and the glyphs lie in the repository's `data/`; `data/README.md` says where they
-come from. AlphaDigits and the fixed binarization of MNIST are fetched, with a checksum, when they are first
-asked for, into `$NEMLIB_DATA` or the user's cache.
+come from. Flying shapes and flying MNIST are generated, and AlphaDigits and the fixed binarization of MNIST
+fetched, with a checksum, when they are first asked for, into `$NEMLIB_DATA` or the user's cache.
 """
 
 from nemlib.data.alphadigits import CHARACTERS, alphadigits

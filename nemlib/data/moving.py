@@ -4,17 +4,17 @@ The problems are those of Greff, van Steenkiste & Schmidhuber, "Neural Expectati
 2017 (arXiv:1708.03498). The authors published their files, and code that reads them
 (github.com/sjoerdvansteenkiste/Neural-EM), but not the code that drew them. Therefore:
 
-Seen in what they published. Frames of 28 × 28 (shapes) and 24 × 24 (digits), as `network.py` wants them;
-one frame more than the network has steps, since `nem.py` judges each step on the next frame. How the shapes
-fly, in the 20 frames of `illustrations/flying_shapes.png`, where five shapes fit the pixels in one way only:
-all that can be seen move by whole pixels, −1, 0 or 1 a frame in either direction (one of the five rests), turn
-round where their box touches an edge of the canvas, and fly through one another.
+Seen in what they published: the files' names (`datasets.py`); frames of 28 × 28 (shapes) and 24 × 24 (digits)
+in `network.py`; one frame more than the network takes steps in `nem.py`, since each step is judged on the
+next frame; and in the 20 frames of `illustrations/flying_shapes.png`, where five shapes fit the pixels in
+one way only, how shapes fly: by whole pixels, −1, 0 or 1 a frame in either direction (one of the five rests),
+back again where their box touches an edge of the canvas, and through one another.
 
-Inferred. That start and velocity are uniform, and that digits fly by the same law. That an object owns the
-pixels it covers alone, and nobody those of an overlap: so in the static shapes and digits of the same group
-(`Datasets/*.ipynb` of github.com/Qwlouse/Binding), from where we have the outlines, too, and the digits cut
-to their ink. That "down-sampled" digits are of half size, and which grey is still ink: see
-`draw_flying_mnist`.
+Inferred: that starts and velocities are uniform, and that digits fly by the same law; that a pixel belongs to
+the object that covers it alone, and to none where several do, and that digits are cut to their ink, since
+both are so in the static images of the same group (`Datasets/*.ipynb` of github.com/Qwlouse/Binding). That
+digits, which are too large for the canvas as they are, have half their size, and which grey counts as ink,
+is our choice: see `draw_flying_mnist`.
 """
 
 from collections.abc import Callable
@@ -223,7 +223,8 @@ def film(boxes: Tensor, places: Tensor, height: int, width: int, ink: float = 0)
     images = boxes.new_empty(count, steps, height, width)
     groups = torch.empty(images.shape, dtype=torch.uint8)
     for step in range(steps):
-        image, group = boxes.new_zeros(count, rows, columns), torch.zeros(count, rows, columns, dtype=torch.uint8)
+        image = boxes.new_zeros(count, rows, columns)
+        group = torch.zeros_like(image, dtype=torch.uint8)
         for number, (box, place) in enumerate(zip(boxes, places[:, :, step]), start=1):
             pixels = corner + (place[:, 0] * columns + place[:, 1])[:, None, None]
             image.put_(pixels, torch.maximum(image.take(pixels), box))
@@ -245,8 +246,9 @@ def write_flying_mnist(
     path: Path, objects: int = 2, variations: int | None = None, sizes: dict[str, int] = SIZES
 ) -> None:
     """Write the seeded flying digits in the authors' layout (`sizes` sequences a split) to `path`."""
-    known, unseen = mnist("train").images, mnist("test").images
-    pools = {"training": known[:50_000], "validation": known[50_000:], "test": unseen}
+    known = mnist("train").images
+    _check_digits(known, variations)
+    pools = {"training": known[:50_000], "validation": known[50_000:], "test": mnist("test").images}
     if variations is not None:
         pools["training"] = pools["validation"] = known[:variations]
     draw = partial(draw_flying_mnist, objects=objects, steps=FRAMES)
@@ -285,7 +287,7 @@ def _small_digits(digits: Tensor, variations: int | None) -> tuple[Tensor, Tenso
     small = avg_pool2d(digits[:variations, None].float(), 2)[:, 0].mul(256).round().div(256)
     blank = (small <= INK).flatten(1).all(1)
     if blank.any():
-        raise ValueError(f"every digit must have ink, but that with the index {blank.int().argmax()} has none.")
+        raise ValueError(f"every digit must have ink, but digit index {blank.int().argmax()} has none.")
     corners, sizes = [], []
     for other in (2, 1):   # rows, then columns
         inked = (small > 0).any(other).int()
@@ -305,7 +307,7 @@ def _check_digits(digits: Tensor, variations: int | None) -> None:
     if not (low >= 0 and high <= 1):
         raise ValueError(f"digits must lie in [0, 1] and be finite, but their range is {low:g} to {high:g}.")
     if variations is not None and not 1 <= variations <= len(digits):
-        raise ValueError(f"variations must be 1 to {len(digits)}, the number of digits, but {variations} came.")
+        raise ValueError(f"variations must be 1 to {len(digits)}, as many as digits, but {variations} came.")
 
 
 def _check(count: int, objects: int, steps: int, canvas: tuple[int, int], sizes: Tensor) -> None:

@@ -113,9 +113,11 @@ def expected_mutual_information(tables: Tensor) -> Tensor:
     of_label, of_group, total = tables.sum(2), tables.sum(1), tables.sum((1, 2))
     image, k, g = (of_label[:, :, None] * of_group[:, None, :]).nonzero(as_tuple=True)
     a, b, total = of_label[image, k], of_group[image, g], total[image]
-    log_factorial = torch.lgamma(torch.arange(int(total.max()) + 2 if len(total) else 1).double() + 1)
     expected = torch.zeros(len(tables), dtype=torch.float64)
-    longest = int(torch.minimum(a, b).max()) if len(a) else 1
+    if len(a) == 0:
+        return expected
+    log_factorial = torch.lgamma(torch.arange(int(total.max()) + 1).double() + 1)
+    longest = int(torch.minimum(a, b).max())
     for part in torch.arange(len(a)).split(max(1, MOST_TERMS // longest)):
         expected.index_add_(0, image[part], _expected_terms(a[part], b[part], total[part], log_factorial))
     return expected
@@ -128,8 +130,8 @@ def _expected_terms(a: Tensor, b: Tensor, total: Tensor, log_factorial: Tensor) 
     # every cell has a number of terms of its own: they are laid end to end, and summed back at the end
     cell = torch.repeat_interleave(count)
     n = torch.arange(len(cell)) - (count.cumsum(0) - count - first)[cell]
-    f, fixed = log_factorial, log_factorial[a] + log_factorial[b] - log_factorial[total]
-    fixed += f[total - a] + f[total - b]
+    f = log_factorial
+    fixed = f[a] + f[b] + f[total - a] + f[total - b] - f[total]
     a, b, total = a[cell], b[cell], total[cell]
     log_prob = fixed[cell] - f[n] - f[a - n] - f[b - n] - f[total - a - b + n]
     value = n.double() / total * (n.double() * total / (a * b)).log()
@@ -143,8 +145,8 @@ def adjusted_mutual_information(
 
     tables: (batch, K, G). norm: "arithmetic", the mean of the entropies of labels and groups, or "max", the
     larger one. expected: E I, (batch,), where it is known already.
-    Returns (batch,): 1 for two identical groupings, else 0 where one of them is a single cluster, and NaN for
-    a table of zeros; the rest as the formula says. Raises ValueError for another norm. Equation eq-nem-ami.
+    Returns (batch,): 1 for two identical groupings, also where the formula is 0/0; NaN for a table of zeros.
+    Raises ValueError for another norm. Equation eq-nem-ami.
     """
     if norm not in NORMS:
         raise ValueError(f"The norm is one of {', '.join(NORMS)}, but {norm!r} came.")
@@ -153,9 +155,7 @@ def adjusted_mutual_information(
     entropies = torch.stack([_entropy(tables.sum(2)), _entropy(tables.sum(1))])
     upper = entropies.amax(0) if norm == "max" else entropies.mean(0)
     value = (information - expected) / (upper - expected)
-    single = ((tables.sum(2) > 0).sum(1) == 1) | ((tables.sum(1) > 0).sum(1) == 1)
-    # both exactly, where rounding leaves 0/0 or a little beside 0
-    return _known(torch.where(_identical(tables), 1.0, torch.where(single, 0.0, value)), tables)
+    return _known(torch.where(_identical(tables), 1.0, value), tables)      # where identical, perhaps 0/0
 
 
 def _entropy(counts: Tensor) -> Tensor:

@@ -309,7 +309,8 @@ class StepExercise(FunctionExercise):
 
     def _read(self, value: object, truth: Tensor, arguments: Mapping[str, object]) -> Tensor:
         if not isinstance(value, (tuple, list)) or len(value) != 2:
-            super()._read(value, truth, arguments)      # refuses what holds no numbers at all
+            if not isinstance(value, (Tensor, tuple, list, dict)):
+                super()._read(value, truth, arguments)      # refuses what holds no numbers at all
             raise Refusal("Two things are asked for, the new weights and the new means: end with "
                           "`return new_weights, new_means`.")
         parts = []
@@ -637,6 +638,11 @@ def _careless(psi: Tensor, x: Tensor) -> Tensor:
     return x * psi.log() + (1 - x) * (1 - psi).log()
 
 
+def _in_logs(rule: Callable[[Tensor], Tensor]) -> tuple[Callable, ...]:
+    """The mutants of a rule of log p(x_i; ψ_ik): with exact logarithms, and with those that may be NaN."""
+    return lambda psi, x: rule(_chances(psi, x).log()), lambda psi, x: rule(_careless(psi, x))
+
+
 def _floors() -> Iterator[Callable]:
     """A small number under every likelihood, or ψ kept away from 0 and 1; what the check can tell apart."""
     for small in (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8):
@@ -683,12 +689,12 @@ def _gaussian(sigma: float) -> Callable:
     on_the_way=lambda psi, x: {"p(x_i; ψ_ik), a row a slot": _chances(psi, x),
                                "its sum over the slots": _chances(psi, x).sum(0)},
     misconceptions=(
-        wrong("normalised over pixels", lambda psi, x: _shared(_chances(psi, x), 1),
-              lambda psi, x: _shared(_chances(psi, x), 1).nan_to_num(),
+        wrong("normalised over pixels", *_in_logs(lambda log_p: torch.softmax(log_p, 1)),
               says="Each slot's responsibilities sum to 1 over the pixels here. They answer the question "
                    "\"whose is this pixel?\", so for each pixel they sum to 1 over the slots.",
               hint="psi has shape (K, D). Which axis holds the slots?"),
-        wrong("normalised over everything", lambda psi, x: _chances(psi, x) / _chances(psi, x).sum(),
+        wrong("normalised over everything", *_in_logs(lambda log_p: torch.softmax(log_p.flatten(), 0)
+                                                      .view_as(log_p)),
               says="All of your numbers together sum to 1. Each pixel is shared out by itself.",
               hint="Sum over the slots only: `.sum(0)`."),
         wrong("one posterior for the whole image", _whole_image,
@@ -706,6 +712,7 @@ def _gaussian(sigma: float) -> Callable:
                    "too: its probability is 1 − ψ.",
               hint="What is p(x; ψ) for x = 0?"),
         wrong("x and 1 − x exchanged", lambda psi, x: _shared(_chances(psi, 1 - x)),
+              lambda psi, x: torch.softmax(_careless(psi, 1 - x), 0),
               says="You took 1 − ψ where the pixel is on and ψ where it is off.",
               hint="ψ is the probability that the pixel is on."),
         wrong("not normalised", _chances, lambda psi, x: _chances(psi, x) / len(psi),
@@ -717,11 +724,10 @@ def _gaussian(sigma: float) -> Callable:
               says="Softmax exponentiates what it is given, so it wants logarithms of probabilities. Of "
                    "probabilities themselves it makes shares that are all nearly equal.",
               hint="For likelihoods .8 and .2 the shares are .8 and .2. What does your code give?"),
-        wrong("logs normalised as if they were probabilities",
-              lambda psi, x: _shared(_chances(psi, x).log()), lambda psi, x: _shared(_careless(psi, x)),
+        wrong("logs normalised as if they were probabilities", *_in_logs(_shared),
               says="You divided logarithms by their sum: the least probable slot gets most.",
               hint="Exponentiate before you normalise."),
-        wrong("winner takes all", lambda psi, x: one_hot(_chances(psi, x).argmax(0), len(psi)).T,
+        wrong("winner takes all", *_in_logs(lambda log_p: one_hot(log_p.argmax(0), len(log_p)).T),
               says="Each pixel goes wholly to its best slot. The responsibilities are soft; argmax is taken "
                    "once, at the very end, to draw a picture.",
               hint="Where two slots predict .6 and .5, is the pixel wholly the first one's?"),
@@ -729,10 +735,10 @@ def _gaussian(sigma: float) -> Callable:
               says="You compared by squared error, the likelihood of Gaussian pixels. These are binary: "
                    "Bernoulli.",
               hint="A slot with ψ = 0 finds a pixel that is on impossible. How probable is it in your code?"),
-        wrong("slots and pixels exchanged", lambda psi, x: _shared(_chances(psi, x)).T,
+        wrong("slots and pixels exchanged", *_in_logs(lambda log_p: torch.softmax(log_p, 0).T),
               says="The numbers are right, and your table has a row for each pixel: it is transposed.",
               hint="Return the shape that psi has, (K, D).", credit=0.5),
-        wrong("0 · log 0", lambda psi, x: torch.softmax(_careless(psi, x), 0),
+        wrong("0 · log 0", _in_logs(lambda log_p: torch.softmax(log_p, 0))[1],
               says="Right inside (0, 1). Where a slot is sure and right, x log ψ + (1 − x) log(1 − ψ) holds "
                    "a 0 · log 0, which is NaN in floating point. Neural EM starts with ψ = 0 everywhere, so "
                    "this happens in its first step.",
@@ -1215,8 +1221,8 @@ def _same_names(labels: Tensor, groups: Tensor, shift: int = 0) -> Tensor:
         \\mathrm{ARI} = \\frac{I - E}{\\tfrac12 (A + B) - E}$$
 
         A dot stands for a sum over that index. $E$ is what $I$ would be on average if the labels were
-        shuffled. Where the fraction is $0/0$ (all pixels in one group and in one slot, or each alone in both), the two
-        agree perfectly, and the index is 1.""",
+        shuffled. Where the fraction is $0/0$ (all pixels in one group and in one slot, or each alone in
+        both), the two agree perfectly, and the index is 1.""",
     hints=("Three steps: drop the pixels of group 0; count how many pixels have each combination of label "
            "and group; count pairs in the table, in its row sums and in its column sums.",
            "`torch.nn.functional.one_hot` turns labels and groups into tables of 0 and 1; the transpose of "
