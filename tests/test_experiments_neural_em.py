@@ -268,6 +268,24 @@ def test_the_parts_with_and_without_overlap_make_the_whole():
     assert "without overlap" in found["ari_apart"].protocol
 
 
+def test_the_start_with_the_lowest_loss_is_taken_image_by_image():
+    values = {"loss": torch.tensor([[1.0, 5.0, 3.0], [2.0, 4.0, 3.5]]),
+              "ari": torch.tensor([[0.1, 0.9, 0.3], [0.8, 0.2, 0.7]])}
+    chosen = chapter_8.of_lowest_loss(values)
+    assert chosen["loss"].tolist() == [1.0, 4.0, 3.0] and chosen["ari"].tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_several_starts_have_metrics_of_their_own():
+    settings = replace(chapter_8.OURS["smoke"], evaluation=chapter_8.SeveralStarts(2, em_steps=2, starts=3))
+    built = chapter_8.build_shapes(settings, 0)
+    with torch.no_grad():
+        found = chapter_8.measure_shapes(built, settings, torch.device("cpu"), 0)
+    assert {"best_of_starts_ami_max", "best_of_starts_ari_apart", "best_of_starts_loss"} <= set(found)
+    assert found["best_of_starts_loss"].value < found["loss"].value
+    assert "lowest loss of 3 random starts" in found["best_of_starts_ami_max"].protocol
+    assert "one random start" in found["ami_max"].protocol
+
+
 def test_starts_of_every_kind_are_divisions_of_the_pixels():
     random = torch.Generator().manual_seed(0)
     spreads = {}

@@ -1052,8 +1052,8 @@ loss_logits_proof = Derivation(
 
         is $\\mathrm{softplus}(a) - \\gamma\\, x\\, a$, with $\\mathrm{softplus}(a) = \\log(1 + e^a)$. No
         logarithm of a rounded probability is left in it; and every slot pays softplus at every pixel,
-        responsible or not, while γ decides who is paid for the pixels that are on. Fill in the lines marked
-        `...`, or write a chain of your own.""",
+        responsible or not, while $\\gamma$ decides who is paid for the pixels that are on. Fill in the
+        lines marked `...`, or write a chain of your own.""",
     symbols=(("gamma", "\\gamma", "responsibility of the slot for the pixel"),
              ("x", "x", "the pixel, between 0 and 1"), ("a", "a", "the slot's logit"),
              ("psi", "\\psi", "$\\sigma(a)$, also `sigmoid(a)`"),

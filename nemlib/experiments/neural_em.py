@@ -133,12 +133,12 @@ PUBLISHED = {
 
 # N-EM, whose encoder is the decoder's transpose: the published slots, steps and units; our loss and bias.
 TIED = Network(kind="N-EM", hidden=250, step_size=3.0)
-TIED_OPTIMISATION = Optimisation(steps=4_000, learning_rate=3e-3, em_steps=15)
+TIED_OPTIMISATION = Optimisation(steps=1_200, learning_rate=3e-3, em_steps=15)
 N_EM = {
     "smoke": ShapesSettings(replace(TIED, hidden=8), SMOKE, replace(TIED_OPTIMISATION, steps=4, em_steps=3),
                             Evaluation(every=2, em_steps=3)),
-    "book": ShapesSettings(TIED, BOOK, replace(TIED_OPTIMISATION, steps=1_000), Evaluation(every=100)),
-    "full": ShapesSettings(TIED, Shapes(), TIED_OPTIMISATION, Evaluation()),
+    "book": ShapesSettings(TIED, BOOK, replace(TIED_OPTIMISATION, steps=500), Evaluation(every=100)),
+    "full": ShapesSettings(TIED, Shapes(), TIED_OPTIMISATION, Evaluation(every=100)),
 }
 
 # Ours: a narrow bottleneck, few steps, all of them in the loss, a bias at the share of ink.
@@ -345,6 +345,10 @@ def measure_shapes(
             protocol = shapes_protocol(settings, noise, prefix, hasattr(model, "best"))
             values = score_shapes(network, images, groups, settings.evaluation, noise, random, protocol)
             found |= {f"{prefix}{name}{ending}": metric for name, metric in values.items()}
+    if isinstance(settings.evaluation, SeveralStarts):
+        network, random = networks[""], generator(seed, "several starts", device)
+        protocol = shapes_protocol(settings, 0.0, "", hasattr(model, "best"))
+        found |= score_best_start(network, images, groups, settings.evaluation, random, protocol)
     return found
 
 
@@ -366,7 +370,40 @@ def score_shapes(
     """The metrics of one network on static images, and AMI and ARI apart for images with overlap."""
     values = neural_em.grouping_scores(network, images, groups, evaluation.slots, evaluation.em_steps, random,
                                        noise=noise)
-    overlap = clustering.split_by_overlap(images, groups).cpu()
+    return metrics_of(values, clustering.split_by_overlap(images, groups).cpu(), protocol)
+
+
+def score_best_start(
+    network: SpatialMixture, images: Tensor, groups: Tensor, evaluation: SeveralStarts,
+    random: torch.Generator, protocol: str,
+) -> dict[str, Metric]:
+    """As `score_shapes`, of the start with the lowest loss of each image: "best_of_starts_SCORE"."""
+    values = scores_of_starts(network, images, groups, evaluation, evaluation.starts, random)
+    lowest = of_lowest_loss(values)
+    text = f"that of the lowest loss of {evaluation.starts} random starts"
+    text = protocol.replace("one random start", text)
+    found = metrics_of(lowest, clustering.split_by_overlap(images, groups).cpu(), text)
+    return {f"best_of_starts_{name}": metric for name, metric in found.items()}
+
+
+def scores_of_starts(
+    network: SpatialMixture, images: Tensor, groups: Tensor, evaluation: Evaluation, starts: int,
+    random: torch.Generator,
+) -> dict[str, Tensor]:
+    """Loss and scores of each image from several random starts of γ: by name, (starts, images)."""
+    runs = [neural_em.grouping_scores(network, images, groups, evaluation.slots, evaluation.em_steps, random)
+            for _ in range(starts)]
+    return {name: torch.stack([run[name].double().cpu() for run in runs]) for name in runs[0]}
+
+
+def of_lowest_loss(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of each image the values of the start whose loss is the lowest. (starts, images) → (images,)."""
+    chosen = values["loss"].argmin(0, keepdim=True)
+    return {name: each.gather(0, chosen)[0] for name, each in values.items()}
+
+
+def metrics_of(values: Mapping[str, Tensor], overlap: Tensor, protocol: str) -> dict[str, Metric]:
+    """Means over images of their scores and loss, and AMI and ARI of those with and without overlap."""
     found = {name: Metric(values[name].nanmean().item(), protocol, better="higher") for name in SCORES}
     of_loss = f"{protocol}; the loss of that step, summed over pixels and slots"
     found["loss"] = Metric(values["loss"].double().mean().item(), of_loss, "nats", better="lower")
@@ -413,9 +450,9 @@ class Sweeps:
 
 @dataclass(frozen=True)
 class AblationSettings:
-    network: Network = Network()
+    network: NoisyNetwork = NoisyNetwork(theta_noise=0.0)
     shapes: Shapes = Shapes(50_000, 300, 1_000)
-    optimisation: Optimisation = Optimisation(steps=3_000)
+    optimisation: Optimisation = Optimisation(steps=1_200)
     evaluation: Evaluation = Evaluation(every=150, noises=(0.0,))
     variants: tuple[Variant, ...] = ()
     sweeps: Sweeps = Sweeps()
@@ -438,17 +475,17 @@ VARIANTS = (
     Variant("H = 128", {"network.hidden": 128}),
     Variant("H = 250", {"network.hidden": 250}),
     Variant("3 EM steps", {"optimisation.em_steps": 3}),
-    Variant("10 EM steps", {"optimisation.em_steps": 10}),
     Variant("15 EM steps", {"optimisation.em_steps": 15}),
     Variant("output bias 0", {"network.output_bias": 0.0}),
     Variant("γ detached", {"network.gradient_through_gamma": False}),
     Variant("last step's loss", {"optimisation.weighting": "last"}),
     Variant("no noise", {"optimisation.noise": 0.0}),
     Variant("noise 25 %", {"optimisation.noise": 0.25}),
+    Variant("noise on θ", {"network.theta_noise": 0.25}),
 )
 ABLATIONS = {
     "smoke": AblationSettings(
-        Network(hidden=8), SMOKE, Optimisation(steps=4, em_steps=2),
+        NoisyNetwork(hidden=8, theta_noise=0.0), SMOKE, Optimisation(steps=4, em_steps=2),
         Evaluation(every=2, em_steps=3, noises=(0.0,)), VARIANTS[:2],
         Sweeps((2, 4), (1, 3), (0.0, 0.1), tries=2)),
     "book": AblationSettings(
@@ -593,24 +630,20 @@ def sweep_tries(
     """Several random starts an image: how far they lie apart, the one of the lowest loss, for which nobody
     needs labels, and the best.
     """
-    evaluation, tries = settings.evaluation, settings.sweeps.tries
-    random = generator(seed, "test", images.device)
-    runs = [neural_em.grouping_scores(model, images, groups, evaluation.slots, evaluation.em_steps, random)
-            for _ in range(tries)]
-    loss = torch.stack([run["loss"] for run in runs]).cpu()
+    tries, random = settings.sweeps.tries, generator(seed, "test", images.device)
+    values = scores_of_starts(model, images, groups, settings.evaluation, tries, random)
     protocol = shapes_protocol(settings, 0.0, "", False)
     found = {}
     for name in ("ami_arithmetic", "ami_max"):
-        values = torch.stack([run[name] for run in runs])                  # (tries, images)
-        found[f"spread of starts / {name}"] = Metric(
-            values.std(0).nanmean().item(),
-            protocol.replace("one random start", f"{tries} random starts, their standard deviation an image"))
+        text = f"the standard deviation over {tries} random starts"
+        text = protocol.replace("one random start", text)
+        found[f"spread of starts / {name}"] = Metric(values[name].std(0).nanmean().item(), text)
         for count in range(1, tries + 1):
-            lowest = values[:count].gather(0, loss[:count].argmin(0, keepdim=True))[0]
+            first = {key: each[:count] for key, each in values.items()}
             text = protocol.replace("one random start", f"that of the lowest loss of {count} random starts")
-            found[f"lowest loss of {count} / {name}"] = _mean_of(lowest, name, text)
+            found[f"lowest loss of {count} / {name}"] = _mean_of(of_lowest_loss(first)[name], name, text)
             text = protocol.replace("one random start", f"the best by its labels of {count} random starts")
-            found[f"best of {count} / {name}"] = _mean_of(values[:count].amax(0), name, text)
+            found[f"best of {count} / {name}"] = _mean_of(first[name].amax(0), name, text)
     return found
 
 

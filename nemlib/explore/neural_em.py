@@ -262,7 +262,7 @@ def _tiles(rows: int, columns: int) -> tuple[Canvas, list[list[Axes]]]:
     """Axes that hold a canvas at exactly 3.5 points a pixel, so that its picture needs no more digits."""
     side, across, down = 3.5 * SIDE, 3.5 * SIDE + 12, 3.5 * SIDE + 24
     width, height = columns * across, rows * down
-    figure = Canvas(figsize=(width / 72, height / 72))
+    figure = Canvas(figsize=(width / 72, height / 72), layout="none")
     boxes = [[(c * across + 6, height - (r + 1) * down + 4) for c in range(columns)] for r in range(rows)]
     return figure, [[figure.add_axes((x / width, y / height, side / width, side / height), visible=False)
                      for x, y in row] for row in boxes]
