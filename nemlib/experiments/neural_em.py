@@ -460,9 +460,9 @@ class Sweeps:
 @dataclass(frozen=True)
 class AblationSettings:
     network: NoisyNetwork = NoisyNetwork(theta_noise=0.0)
-    shapes: Shapes = Shapes(50_000, 300, 1_000)
-    optimisation: Optimisation = Optimisation(steps=1_200)
-    evaluation: Evaluation = Evaluation(every=150, noises=(0.0,))
+    shapes: Shapes = Shapes(50_000, 200, 1_000)
+    optimisation: Optimisation = Optimisation(steps=800)
+    evaluation: Evaluation = Evaluation(every=100, noises=(0.0,))
     variants: tuple[Variant, ...] = ()
     sweeps: Sweeps = Sweeps()
 
@@ -729,7 +729,7 @@ FLYING_SHAPES = {
         sequence_optimisation(4, 3, 4, batch_size=8), sequence_evaluation(2, 3, 4)),
     "book": SequenceSettings(
         SMALL_SHAPES, Sequences("flying_shapes", 11, 5_000, 100, 500),
-        sequence_optimisation(2_000, 3, 11, batch_size=32, learning_rate=2e-3),
+        sequence_optimisation(1_000, 3, 11, batch_size=32, learning_rate=3e-3),
         sequence_evaluation(200, 3, 11)),
     "full": SequenceSettings(
         SequenceNetwork(), Sequences(), sequence_optimisation(500 * 156, 3, 21, **AS_PUBLISHED),
@@ -744,7 +744,7 @@ FLYING_MNIST = {
         sequence_optimisation(4, 2, 4, batch_size=8), sequence_evaluation(2, 2, 4)),
     "book": SequenceSettings(
         SMALL_DIGITS, Sequences("flying_mnist", 11, 5_000, 100, 500),
-        sequence_optimisation(2_000, 2, 11, batch_size=32, learning_rate=2e-3),
+        sequence_optimisation(1_000, 2, 11, batch_size=32, learning_rate=3e-3),
         sequence_evaluation(200, 2, 11)),
     "full": SequenceSettings(
         PUBLISHED_DIGITS, Sequences("flying_mnist"),
