@@ -77,8 +77,8 @@ def test_shipped_weights_give_the_recorded_metrics_again(name, finished, place):
         for weight in weights.values():
             weight.mul_(3).add_(0.1)      # a mutant: other weights, other numbers
     other = runs.measure(recorded.experiment, "smoke", recorded.built, torch.device("cpu"), 0)
-    assert other["loss" if "loss" in other else "ours / loss"] != again[
-        "loss" if "loss" in again else "ours / loss"]
+    assert other["loss" if "loss" in other else "base / loss"] != again[
+        "loss" if "loss" in again else "base / loss"]
 
 
 def test_a_resumed_run_ends_as_an_unbroken_one(finished, tmp_path, monkeypatch):
@@ -207,6 +207,8 @@ def test_layer_norm_touches_the_output_alone():
     assert not torch.allclose(layer(a.sigmoid()), mutant, atol=1e-2)
     model = chapter_8.make_sequence_network(chapter_8.FLYING_SHAPES["smoke"])
     assert isinstance(model.activation, nn.Sigmoid)
+    flat = chapter_8.make_sequence_network(chapter_8.FLYING_MNIST["book"])
+    assert type(flat.decoder) is type(flat.encoder) is nn.Linear and flat.theta_noise == 0.25
     assert isinstance(model.decoder[0], chapter_8.NormalisedOutput)
 
 
