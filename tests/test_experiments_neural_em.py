@@ -319,6 +319,16 @@ def test_a_variant_changes_what_it_names_and_nothing_else():
     assert torch.equal(first.encoder.weight, second.encoder.weight), "all variants begin with the same draws"
 
 
+def test_losses_of_all_variants_are_the_same_quantity():
+    """Without its KL term in training, a variant would be measured by another, lower loss."""
+    settings = replace(chapter_8.ABLATIONS["smoke"], variants=(
+        chapter_8.Variant("base", {}), chapter_8.Variant("no KL term", {"network.kl_weight": 0.0})))
+    built = chapter_8.build_ablations(settings, 0)
+    with torch.no_grad():
+        found = chapter_8.measure_ablations(built, settings, torch.device("cpu"), 0)
+    assert found["no KL term / loss"].value == found["base / loss"].value      # untrained: the same weights
+
+
 def test_variants_are_trained_apart():
     """A step moves every variant with its own optimizer, and as it would move alone on the same noise."""
     settings = chapter_8.ABLATIONS["smoke"]

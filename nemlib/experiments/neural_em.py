@@ -547,9 +547,12 @@ def measure_ablations(
 ) -> dict[str, Metric]:
     """Each variant's scores as "VARIANT / SCORE", and those of the first under each change at test.
 
-    The weights are rounded to half precision before, as they are shipped.
+    The weights are rounded to half precision before, as they are shipped, and the loss has both its terms,
+    with weight 1, whatever a variant was trained with: else it could not be compared.
     """
     built.learner.module.load_state_dict(ablation_weights(built.learner))
+    for model in built.learner.module:
+        model.kl_weight = 1.0
     test = data.static_shapes("test", settings.shapes.test_images)
     images, groups = test.images.to(device), test.groups.to(device)
     found = {}
