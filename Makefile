@@ -14,7 +14,6 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 PORT ?= 8000
-SEEDS ?= 0,1,2
 .DEFAULT_GOAL := help
 .PHONY: help install install-test book test serve lab editions student experiments receipts data repository clean
 
@@ -51,8 +50,7 @@ editions student: install
 	@$(PY) tools/editions.py
 
 experiments: install
-	@$(PY) -m nemlib.experiments.cli train --all --preset book --seed $(SEEDS) --again --record
-	@$(PY) -m nemlib.experiments.cli train --all --preset full --seed $(SEEDS) --again --record
+	@$(PY) -m nemlib.experiments.cli train --recorded --again --record
 
 receipts: install
 	@$(PY) tools/receipts.py

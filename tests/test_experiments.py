@@ -717,3 +717,10 @@ def test_the_page_is_generated_from_the_results(tmp_path):
     assert published.number(row.published, row.digits) in shown and table.result.command in shown
     assert "Ising lattice, 64 × 64" in shown and "Onsager" in shown
     assert built.page("book/chapter").count("wrong pixels after ICM") == 1
+
+
+def test_recorded_runs_are_the_files_of_results_each_with_its_preset_and_seed():
+    there = {path.relative_to(ROOT / "results").with_suffix("").as_posix()
+             for path in (ROOT / "results").glob("*/*.json")}
+    assert {f"{name}/{preset}-seed{seed}" for name, preset, seed in cli.recorded_runs()} == there
+    assert len(there) >= 3

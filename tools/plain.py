@@ -229,7 +229,7 @@ class Plain:
         import published_numbers
         from nemlib.experiments import published
 
-        return self("\n".join(published_numbers.markdown(published.table(part.argument))))
+        return self("\n".join(published_numbers.markdown(published.table(*part.argument.split()))))
 
     def _bibliography(self, part: Directive) -> str:
         return f"The works cited here are listed in the [bibliography]({self.url('book/bibliography')})."

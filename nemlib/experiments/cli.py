@@ -70,6 +70,8 @@ def parser() -> Parser:
     train = commands.add_parser("train", help="train one experiment, or all of them", allow_abbrev=False)
     train.add_argument("name", nargs="?", metavar="NAME", help="as `nemlib list` shows it")
     train.add_argument("--all", action="store_true", help="every experiment")
+    train.add_argument("--recorded", action="store_true",
+                       help="every run that results/ holds, with its own preset and seed")
     train.add_argument("--preset", choices=("smoke", "book", "full"),
                        help="how long (default: $BUDGET, else book)")
     train.add_argument("--seed", type=seeds, default=[0], metavar="SEED", help="a number, or several: 0,1,2")
@@ -164,19 +166,31 @@ def train_command(chosen: argparse.Namespace) -> None:
     from nemlib import training
     from nemlib.experiments import catalogue, runs
 
-    if chosen.all == (chosen.name is not None):
-        raise ValueError("Name one experiment, or give --all for every one: `nemlib list` shows them.")
+    if chosen.all + chosen.recorded + (chosen.name is not None) != 1:
+        raise ValueError("Name one experiment, or give --all for every one, or --recorded for what results/ "
+                         "holds: `nemlib list` shows them.")
     if chosen.resume and chosen.again:
         raise ValueError("--resume goes on and --again begins anew: give one of them.")
-    known = catalogue.experiments().values() if chosen.all else [catalogue.find(chosen.name)]
-    preset = chosen.preset or training.budget()
-    wanted = [runs.Request(experiment, preset, seed, chosen.device, chosen.out)
-              for experiment in known for seed in chosen.seed]
+    if chosen.recorded:
+        names = recorded_runs()
+    else:
+        known = list(catalogue.experiments()) if chosen.all else [chosen.name]
+        names = [(name, chosen.preset or training.budget(), seed) for name in known for seed in chosen.seed]
+    wanted = [runs.Request(catalogue.find(name), preset, seed, chosen.device, chosen.out)
+              for name, preset, seed in names]
     if chosen.out and len(wanted) > 1:
         raise ValueError(f"--out names one run's folder, and {len(wanted)} runs are asked for: leave it out.")
     signal.signal(signal.SIGTERM, interrupt)   # a cluster's polite kill is a Ctrl-C
     for request in wanted:
         train_one(request, chosen)
+
+
+def recorded_runs() -> list[tuple[str, str, int]]:
+    """Experiment, preset and seed of every run in results/."""
+    from nemlib.experiments import results
+
+    return [(name, preset, run.seed) for name, presets in results.available().items() for preset in presets
+            for run in results.load(name, preset).runs]
 
 
 def interrupt(number: int, frame: object) -> NoReturn:
