@@ -110,7 +110,8 @@ gap_proof = Derivation(
     equations=("eq-nem-bound", "eq-nem-gap"),
     statement="""
         Jensen's inequality says that $\\mathcal L(q) = \\sum_z q(z) \\log \\frac{p(x, z)}{q(z)}$ is at most
-        $\\log p(x)$. By how much does it fall short? Show, for any law $q$ that is nowhere zero, that
+        $\\log p(x)$. By how much does it fall short? Show, for any law $q$ that is nowhere zero,
+        and for $p(x, z) > 0$, that
 
         $$\\log p(x) = \\sum_z q(z) \\log \\frac{p(x, z)}{q(z)}
         + \\sum_z q(z) \\log \\frac{q(z)}{p(z \\mid x)}$$
@@ -918,7 +919,7 @@ def _right_loss(gamma: Tensor, psi: Tensor, x: Tensor) -> Tensor:
     statement="""
         Write the loss that trains Neural EM on one image,
 
-        $$L = \\sum_i \\sum_k \\Big[-\\gamma_{ik} \\log p(x_i; \\psi_{ik})
+        $$\\mathrm{loss} = \\sum_i \\sum_k \\Big[-\\gamma_{ik} \\log p(x_i; \\psi_{ik})
         + (1 - \\gamma_{ik})\\, \\mathrm{KL}\\big(p_0 \\,\\|\\, p(\\cdot\\,; \\psi_{ik})\\big)\\Big]$$
 
         in nats, for Bernoulli pixels and $p_0 = 0$: where a slot is not responsible, it should predict that
@@ -1222,7 +1223,8 @@ def _same_names(labels: Tensor, groups: Tensor, shift: int = 0) -> Tensor:
 
         A dot stands for a sum over that index. $E$ is what $I$ would be on average if the labels were
         shuffled. Where the fraction is $0/0$ (all pixels in one group and in one slot, or each alone in
-        both), the two agree perfectly, and the index is 1.""",
+        both), the two agree perfectly, and the index is 1. (The letters are this exercise's own: the chapter
+        writes $m$, $m_\\text{slot}$, $m_\\text{group}$ and $\\mathbb{E} m$ for them.)""",
     hints=("Three steps: drop the pixels of group 0; count how many pixels have each combination of label "
            "and group; count pairs in the table, in its row sums and in its column sums.",
            "`torch.nn.functional.one_hot` turns labels and groups into tables of 0 and 1; the transpose of "

@@ -429,7 +429,8 @@ def sample_shapes(built: Built, settings: ShapesSettings, count: int, random: to
     """γ in colour on test images. (count, height, width, 3)."""
     from nemlib.plot import slot_colours
 
-    model, evaluation = built.learner.module, settings.evaluation
+    model = getattr(built.learner.module, "best", built.learner.module)
+    evaluation = settings.evaluation
     images = data.static_shapes("test", count).images.to(random.device)
     run = model(images, evaluation.slots, evaluation.em_steps, random)
     return slot_colours(run.gamma[-1], images, "dark")
@@ -899,7 +900,8 @@ def sample_sequences(built: Built, settings: SequenceSettings, count: int, rando
     """γ in colour on eight frames of each test sequence, frame after frame. (count, height, width, 3)."""
     from nemlib.plot import slot_colours
 
-    model, evaluation = built.learner.module, settings.evaluation
+    model = getattr(built.learner.module, "best", built.learner.module)
+    evaluation = settings.evaluation
     images = load_sequences(settings, "test", -(-count // 8)).images.to(random.device)
     run = model(images, evaluation.slots, evaluation.em_steps, random)
     shown = torch.linspace(1, len(run.gamma) - 1, min(8, len(run.gamma) - 1)).long()
