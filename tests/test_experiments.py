@@ -569,7 +569,7 @@ def test_both_experiments_of_chapter_1_are_shipped():
 def test_shipped_results_are_complete_and_of_the_present_presets(name, preset):
     found = results.load(name, preset)
     assert found.settings == catalogue.find(name).settings(preset), f"run `{found.command} --again --record`"
-    quick = found.wall_time_s / len(found.runs) < 180
+    quick = found.wall_time_s / len(found.runs) < 90
     assert len(found.runs) >= (3 if quick else 1) and found.wall_time_s > 0, "a quick run is one of three seeds"
     sizes = [path.stat().st_size for path in (SHIPPED / name).glob("*.safetensors")]
     assert sum(sizes) < 4_000_000, "weights stay small"
