@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from chapter_numbers import chapter_number
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,}|:{3,})[ \t]*"
@@ -161,7 +162,8 @@ def pages(root: Path = ROOT) -> list[tuple[str, int | None]]:
             if "file" not in chapter:
                 continue
             number += bool(numbered)
-            found.append((chapter["file"], number if numbered else None))
+            own = chapter_number(chapter["file"])      # 8 for 08-…, as the page counts
+            found.append((chapter["file"], (own or number) if numbered else None))
     return found
 
 
