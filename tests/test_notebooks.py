@@ -36,7 +36,8 @@ def test_every_notebook_opens_with_the_present_set_up_cell():
 
 
 def test_every_exercise_reads_as_nemlib_defines_it():
-    stale = [path.name for path in NOTEBOOKS if exercise_cells.update(nbformat.read(path, as_version=4), exercise_cells.module_of(path))]
+    stale = [path.name for path in NOTEBOOKS
+             if exercise_cells.update(nbformat.read(path, as_version=4), exercise_cells.module_of(path))]
     assert stale == [], "run `python tools/exercise_cells.py`"
 
 

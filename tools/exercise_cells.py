@@ -4,8 +4,9 @@
     python tools/exercise_cells.py --check    say which are not
 
 An exercise stands in a notebook where a Markdown cell ends with `{exercise-start} …` labelled
-`ex-CHAPTER-NAME`, with the chapter's own short word; the cells tagged `stub`, `check` and `solution` follow. To add one, write a cell with these two
-lines and run this: title, statement, stub, check and solution come from `nemlib.exercises`.
+`ex-CHAPTER-NAME`, with the chapter's own short word; the cells tagged `stub`, `check` and `solution` follow. To
+add one, write a cell with these two lines and run this: title, statement, stub, check and solution come from
+`nemlib.exercises`.
 """
 
 from __future__ import annotations

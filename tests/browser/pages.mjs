@@ -207,6 +207,7 @@ class Visit {
     await tab.evaluate(theme, "dark");
     this.add("wide, dark", await tab.evaluate(audit, ["color-contrast", "link-in-text-block"]));
     await tab.setViewport(NARROW);
+    await tab.evaluate(() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 60))));
     // the figures draw themselves anew for the narrow window; on a busy machine that takes a while
     const fits = () => document.documentElement.scrollWidth <= document.documentElement.clientWidth + 1;
     await tab.waitForFunction(fits, { polling: 50, timeout: 5000 }).catch(() => {});
