@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nemlib.exercises import neural_em
 from nemlib.exercises.answers import Refusal
 from nemlib.exercises.core import wrong
 from nemlib.exercises.derivation import Derivation, Formula, Instance, Landmark
@@ -243,6 +244,14 @@ def test_the_first_wrong_line_is_named_with_the_numbers():
     assert float(facts["line 3"]) == pytest.approx(-math.log(math.exp(0.2) * (1 + math.exp(0.2))), abs=1e-3)
     assert facts["at"] == "a = 0.1, b = 0.2, w = 0.3"
     assert [row.finding[0] for row in verdict.rows] == ["✓", "✓", "✗", "n", "n"]      # the rest is not judged
+
+
+def test_the_table_shows_the_values_at_the_instance_where_the_lines_differ():
+    """A line may agree at the first instances: then their values there would say nothing."""
+    verdict = neural_em.logit_gradient_proof(
+        "dlogp\n= (x/psi + (1 - x)/(1 - psi))*dpsi\n= x*(1 - psi) - (1 - x)*psi\n= x - psi")
+    before, wrong = (float(row.value) for row in verdict.rows[:2])
+    assert dict(verdict.facts)["at"].startswith("x = 0") and before == pytest.approx(-wrong) and before != wrong
 
 
 @pytest.mark.parametrize("position", [1, 2, 3])

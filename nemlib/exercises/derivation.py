@@ -222,8 +222,10 @@ class _Walk:
         says = slip.says if slip else self._pattern(trials, line, previous)
         hint = slip.hint if slip else "Which rule leads here from the line before? Do that step in two."
         facts += () if slip else self._parts(line, k)
+        # the table shows all lines at the instance that the message speaks of
+        self.rows = [replace(row, value=f"{float(truth[k]):.6g}") for row in self.rows]
         return self._stop(line, f"{_name(line)} is the first that does not equal the line before. {says}",
-                          "✗ not equal to the line before", float(values[0]), facts=facts, hint=hint,
+                          "✗ not equal to the line before", float(values[k]), facts=facts, hint=hint,
                           misconception=slip.name if slip else None)
 
     def _without_value(self, refusal: Refusal) -> Misconception | None:
