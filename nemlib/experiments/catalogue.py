@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import difflib
 
-from nemlib.experiments import gibbs, neural_em
+from nemlib.experiments import gibbs, neural_em, rbm
 from nemlib.experiments.experiment import Experiment
 
 FAMILIES = (
     gibbs,
+    rbm,
     neural_em,
 )
 
