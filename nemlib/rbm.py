@@ -410,7 +410,7 @@ class ContrastiveDivergence(Learner):
     """Learning along an estimate of the gradient: data term minus the statistics of chains after k sweeps.
 
     CD-k: the chains begin at the batch (Hinton 2002). PCD-k: that many `persistent` chains go on from where
-    the last update left them (Tieleman 2008). Batches are (batch, visible) of 0 and 1.
+    the last update left them, with the h of that update (Tieleman 2008). Batches are (batch, visible) of 0 and 1.
 
     learning_rate: constant, or falling linearly to 0 over so many `steps` if they are given. momentum: of the
     update. centred: the gradient about the batch's mean activities (Melchior, Fischer and Wiskott 2016).
@@ -464,11 +464,10 @@ class ContrastiveDivergence(Learner):
     @torch.no_grad()
     def training_step(self, batch: Tensor, context: Context) -> Mapping[str, Tensor]:
         v, h = self.states(batch, context)
-        gradients = self.gradients(v, h, len(batch), context)
-        context.update(self.optimizers["sgd"], gradients=gradients)
+        self.update(v, h, len(batch), context)
         if hasattr(self.module, "averaged"):
             self.module.averaged.update_parameters(self.machine)
-        return {"visible_gap": gradients[self.machine.a].abs().mean(), "hidden_activity": h[:len(batch)].mean()}
+        return {"visible_gap": self.machine.a.grad.abs().mean(), "hidden_activity": h[:len(batch)].mean()}
 
     def states(self, batch: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """The batch and below it the chains after k sweeps, and P(h = 1 | v) of all rows.
@@ -488,15 +487,42 @@ class ContrastiveDivergence(Learner):
         self.module.chains_h.copy_(context.gather(bernoulli(h[len(batch):], generator)))
         return states, h
 
-    def gradients(self, v: Tensor, h: Tensor, count: int, context: Context) -> dict[nn.Parameter, Tensor]:
+    def update(self, v: Tensor, h: Tensor, count: int, context: Context) -> None:
+        """Move the machine along `gradients(v, h, count)`.
+
+        Where the update of W is its gradient and nothing else (no momentum, one process), the product is
+        added to W in place and the optimizer moves a and b only, so that no pass over W is spent on a
+        gradient; the numbers are the same but for rounding.
+        """
+        machine, optimizer = self.machine, self.optimizers["sgd"]
+        group = optimizer.param_groups[0]
+        if group["momentum"] or context.processes > 1:
+            context.update(optimizer, gradients=self.gradients(v, h, count))
+            return
+        left, right, a, b = self.terms(v, h, count)
+        machine.W.grad = None       # another's gradient must not be climbed
+        machine.W.addmm_(left.mT, right, beta=1 - group["lr"] * self.penalties.weight_decay, alpha=-group["lr"])
+        context.update(optimizer, gradients={machine.a: a, machine.b: b})
+
+    def gradients(self, v: Tensor, h: Tensor, count: int) -> dict[nn.Parameter, Tensor]:
         """What an optimizer that descends is given: model term − data term, plus the penalties.
 
-        v, h: (rows, …), the first `count` rows of the data and the others of the chains. Both terms are one
-        product, with weight −1/count for a row of the data and 1/chains for one of the chains. Where that is
-        all there is to an update of W (no momentum, one process), the product is added to W in place, and
-        the optimizer moves a and b only: no pass over W is spent on its gradient.
+        v, h: (rows, …), the first `count` rows of the data and the others of the chains.
         """
-        machine, penalties, chains = self.machine, self.penalties, len(v) - count
+        machine = self.machine
+        left, right, a, b = self.terms(v, h, count)
+        W = left.mT @ right
+        if self.penalties.weight_decay:
+            W.add_(machine.W, alpha=self.penalties.weight_decay)
+        return {machine.W: W, machine.a: a, machine.b: b}
+
+    def terms(self, v: Tensor, h: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Two factors whose product leftᵀ right is the gradient of W without decay, and those of a and b.
+
+        Both terms are one product, with weight −1/count for a row of the data and 1/chains for one of the
+        chains: left (rows, visible), right (rows, hidden).
+        """
+        chains, penalties = len(v) - count, self.penalties
         weights = torch.cat([v.new_full((count,), -1 / count), v.new_full((chains,), 1 / chains)])
         a, b, active = weights @ v, weights @ h, h[:count].mean(0)
         if self.centred:
@@ -506,16 +532,7 @@ class ContrastiveDivergence(Learner):
             b -= h.mT @ (weights * (v @ middle))
         if penalties.sparsity_cost:
             b += penalties.sparsity_cost * (active - penalties.sparsity_target)
-        group = self.optimizers["sgd"].param_groups[0]
-        weighted = h.mul(weights[:, None])
-        if not group["momentum"] and context.processes == 1:
-            rate = group["lr"]
-            machine.W.addmm_(v.mT, weighted, beta=1 - rate * penalties.weight_decay, alpha=-rate)
-            return {machine.a: a, machine.b: b}
-        W = v.mT @ weighted
-        if penalties.weight_decay:
-            W.add_(machine.W, alpha=penalties.weight_decay)
-        return {machine.W: W, machine.a: a, machine.b: b}
+        return v, h.mul(weights[:, None]), a, b
 
     def evaluate(self, data: Tensor | None, context: Context) -> Mapping[str, Tensor]:
         """Of the averaged machine: mean free energy (nats) and reconstruction error on held-out states.

@@ -91,7 +91,8 @@ def anneal(state: Tensor, step: Step, betas: Tensor) -> Tensor:
 
     state: draws of the first law, (chains, …). step: called as step(state, before, after); returns
     log f_after(state) − log f_before(state), nats, (chains,), with f the unnormalised law, and the state
-    after a transition that leaves the law at `after` as it is. betas: (T,), going up or down.
+    after a transition that leaves the law at `after` as it is. (Going down, the transition comes first and
+    leaves the law at `before` as it is.) betas: (T,), going up or down.
     Returns w, (chains,) float64, nats: the mean of e^w is Z_last / Z_first. Equation eq-rbm-ais-weight.
     Raises ValueError for fewer than two β or chains.
     """

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -98,21 +98,23 @@ SMOKE_CD = Settings(SMOKE.machine, SMOKE.digits, Learning(persistent=0, epochs=2
                     SMOKE.likelihood)
 OWN = Digits(0)                             # what a machine without a network can draw
 QUICK = Likelihood(temperatures=3_000)
+# Many epochs want smaller steps: those of the book's preset drift away into large weights.
+LONG = Learning(epochs=250, learning_rate=0.1, weight_decay=6e-4)
 
 PERSISTENT = {
     "smoke": SMOKE,
     "book": Settings(digits=OWN, likelihood=QUICK),
-    "full": Settings(learning=Learning(epochs=250), likelihood=Likelihood(every=10)),
+    "full": Settings(learning=LONG, likelihood=Likelihood(every=10)),
 }
 CD_1 = {
     "smoke": SMOKE_CD,
     "book": Settings(digits=OWN, learning=Learning(persistent=0), likelihood=QUICK),
-    "full": Settings(learning=Learning(persistent=0, epochs=250), likelihood=Likelihood(every=10)),
+    "full": Settings(learning=replace(LONG, persistent=0), likelihood=Likelihood(every=10)),
 }
 CD_25 = {
     "smoke": SMOKE_CD,
     "book": Settings(digits=OWN, learning=Learning(k=25, persistent=0), likelihood=QUICK),
-    "full": Settings(learning=Learning(k=25, persistent=0, epochs=250), likelihood=Likelihood(every=10)),
+    "full": Settings(learning=replace(LONG, k=25, persistent=0), likelihood=Likelihood(every=10)),
 }
 
 
