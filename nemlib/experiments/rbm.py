@@ -94,8 +94,6 @@ class Settings:
 SMOKE = Settings(
     Machine(hidden=10), Digits(0, 200, 50, 50), Learning(persistent=20, epochs=2, batch_size=50),
     Likelihood(every=1, quick_chains=10, quick_temperatures=10, chains=10, temperatures=20, more=2, burn_in=5))
-SMOKE_CD = Settings(SMOKE.machine, SMOKE.digits, Learning(persistent=0, epochs=2, batch_size=50),
-                    SMOKE.likelihood)
 OWN = Digits(0)                             # what a machine without a network can draw
 QUICK = Likelihood(temperatures=3_000)
 # Many epochs want smaller steps: those of the book's preset drift away into large weights.
@@ -106,16 +104,16 @@ PERSISTENT = {
     "book": Settings(digits=OWN, likelihood=QUICK),
     "full": Settings(learning=LONG, likelihood=Likelihood(every=10)),
 }
-CD_1 = {
-    "smoke": SMOKE_CD,
-    "book": Settings(digits=OWN, learning=Learning(persistent=0), likelihood=QUICK),
-    "full": Settings(learning=replace(LONG, persistent=0), likelihood=Likelihood(every=10)),
-}
-CD_25 = {
-    "smoke": SMOKE_CD,
-    "book": Settings(digits=OWN, learning=Learning(k=25, persistent=0), likelihood=QUICK),
-    "full": Settings(learning=replace(LONG, k=25, persistent=0), likelihood=Likelihood(every=10)),
-}
+
+
+def contrastive(k: int) -> dict[str, Settings]:
+    """The presets of contrastive divergence with k sweeps: the same data, updates and learning rates."""
+    return {
+        "smoke": Settings(SMOKE.machine, SMOKE.digits, Learning(k=k, persistent=0, epochs=2, batch_size=50),
+                          SMOKE.likelihood),
+        "book": Settings(digits=OWN, learning=Learning(k=k, persistent=0), likelihood=QUICK),
+        "full": Settings(learning=replace(LONG, k=k, persistent=0), likelihood=Likelihood(every=10)),
+    }
 
 
 # --- The learner: training that keeps its curves and its best machine ---------------------------------------
@@ -320,8 +318,6 @@ def curves(
 EXPERIMENTS = (
     Experiment("rbm-mnist", "an RBM with 500 hidden units on binary MNIST, persistent chains (chapter 2)",
                PERSISTENT, build, measure, sample, weights),
-    Experiment("rbm-cd1", "the same by contrastive divergence with one sweep (chapter 2)",
-               CD_1, build, measure, sample, weights),
-    Experiment("rbm-cd25", "the same by contrastive divergence with 25 sweeps (chapter 2)",
-               CD_25, build, measure, sample, weights),
+    *(Experiment(f"rbm-cd{k}", f"the same by contrastive divergence, k = {k} (chapter 2)",
+                 contrastive(k), build, measure, sample, weights) for k in (1, 3, 25)),
 )
