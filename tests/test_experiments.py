@@ -561,7 +561,8 @@ def test_magnetisation_is_compared_only_where_the_lattice_is_as_good_as_infinite
 # Runs of an hour, or of fourteen networks at once, on one machine: one seed, and their tables say so.
 ONE_SEED = {("shapes-published", "full"), ("shapes-ours", "full"), ("shapes-wide", "full"),
             ("shapes-ablations", "full"), ("shapes-nem", "book"), ("flying-shapes", "book"),
-            ("flying-mnist", "book")}
+            ("flying-mnist", "book"), ("rbm-mnist", "full"), ("rbm-mnist-all", "full"), ("rbm-cd3", "book"),
+            ("rbm-cd25", "book")}
 
 # --- what is shipped -------------------------------------------------------------------------------------
 
