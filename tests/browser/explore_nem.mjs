@@ -1,62 +1,24 @@
 /* Presses, drags, draws and types in the figures of chapter 8 as a reader does, in a browser without a network.
      node explore_nem.mjs CHROME PAGES [SHOTS]   → JSON: one record of what was seen for each scenario
    PAGES holds the pages that tests/test_explore_neural_em.py wrote. */
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
-import { open, wait } from "./chromium.mjs";
+import { wait } from "./chromium.mjs";
+import {
+  CALM,
+  browser,
+  button,
+  choose,
+  close,
+  facts,
+  figure,
+  press,
+  reach,
+  said,
+  shot,
+  violations,
+  visit,
+  words,
+} from "./figures.mjs";
 
-const [chrome, pages, shots] = process.argv.slice(2);
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const browser = await open(chrome);
-const CALM = [{ name: "prefers-reduced-motion", value: "reduce" }];
-
-/* ---- helpers ---- */
-async function visit(name, { width = 900, height = 1000, scheme = "light", touch = false, media = [] } = {}) {
-  const page = await (await browser.createBrowserContext()).newPage();
-  page.troubles = [];
-  page.on("console", (message) => {
-    const readback = message.text().includes("willReadFrequently"); // of this test, which reads the canvas
-    if (["error", "warn"].includes(message.type()) && !readback) page.troubles.push(message.text());
-  });
-  page.on("pageerror", (error) => page.troubles.push(String(error.stack || error)));
-  page.on("request", (request) => {
-    if (/^(https?|wss?):/.test(request.url())) page.troubles.push("asked the network for " + request.url());
-  });
-  await page.setViewport({ width, height, hasTouch: touch, isMobile: touch });
-  await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }, ...media]);
-  await page.goto(pathToFileURL(join(pages, name)).href);
-  return page;
-}
-const figure = async (page, index = 0) => (await page.$$(".nx-figure"))[index];
-const button = (root, label) =>
-  root.evaluateHandle(
-    (node, text) => [...node.querySelectorAll("button")].find((b) => b.textContent === text),
-    label,
-  );
-const press = async (root, label) => (await button(root, label)).click();
-const facts = (root) =>
-  root.evaluate((node) =>
-    Object.fromEntries(
-      [...node.querySelectorAll(".nx-facts > div")].map((one) => [
-        one.querySelector(".nx-term").textContent.trim(),
-        one.querySelector(".nx-number").textContent.replace("−", "-"),
-      ]),
-    ),
-  );
-const words = (root) => root.$eval(".nx-words", (node) => node.textContent);
-const said = (root) => root.$eval(".nx-voice", (node) => node.textContent);
-const choose = (root, index, value) =>
-  root.evaluate(
-    (node, i, chosen) => {
-      const select = node.querySelectorAll("select")[i];
-      select.value = chosen;
-      select.dispatchEvent(new Event("change"));
-    },
-    index,
-    value,
-  );
 const middle = async (handle) => {
   const box = await handle.boundingBox();
   return [box.x + box.width / 2, box.y + box.height / 2];
@@ -68,33 +30,6 @@ async function drag(page, handle, dx, dy) {
   await page.mouse.move(x + dx, y + dy, { steps: 5 });
   await page.mouse.up();
 }
-async function violations(page) {
-  await page.evaluate(axe);
-  const report = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-  return report.violations
-    .filter((one) => ["serious", "critical"].includes(one.impact))
-    .map(
-      (one) =>
-        one.id +
-        ": " +
-        one.nodes
-          .map((node) => node.html.slice(0, 120))
-          .slice(0, 3)
-          .join(" | "),
-    );
-}
-const shot = async (page, name) => {
-  if (shots) await page.screenshot({ path: join(shots, name + ".png"), fullPage: true });
-};
-const reach = async (check, limit = 8000) => {
-  for (const end = Date.now() + limit; Date.now() < end; await wait(40)) if (await check()) return true;
-  return false;
-};
-const close = async (page, seen) => {
-  seen.troubles = page.troubles;
-  await page.browserContext().close();
-  return seen;
-};
 
 /* ---- EM for a Gaussian mixture ---- */
 async function mixture() {
