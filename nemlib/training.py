@@ -178,6 +178,7 @@ class Learner:
         `self.module.chains` anew in each step instead of keeping a reference to a buffer.
     optimizers: by name; empty for a sampler, two for a GAN. Build them on `module`'s parameters.
     schedulers: by name, of the optimizers that have one; the loop steps each once per training step.
+    hints: by metric, a sentence on what to do where it is the first that is not finite.
 
     Whatever else a learner keeps (plain attributes) is not in its checkpoints.
     """
@@ -185,6 +186,7 @@ class Learner:
     module: nn.Module
     optimizers: Mapping[str, Optimizer] = MappingProxyType({})
     schedulers: Mapping[str, LRScheduler] = MappingProxyType({})
+    hints: Mapping[str, str] = MappingProxyType({})
 
     def training_step(self, batch: Any, context: "Context") -> Mapping[str, Tensor]:
         """Make one update and return its metrics as scalars on the device, the same names in every step.
@@ -578,6 +580,8 @@ class Run:
         message = f"Training stopped at step {step}: {what}. Look "
         message += f"at the learning rate ({', '.join(rates)}) and " if rates else ""
         message += f"at the logarithms, exponentials and divisions behind {where!r}."
+        if where in self.learner.hints:
+            message += f" {self.learner.hints[where]}"
         bad = bad_tensors(self.learner.module)
         if bad:
             message += f" By now nan or inf stands in {', '.join(bad[:3])}{' and others' if bad[3:] else ''}."

@@ -16,11 +16,12 @@ ROOMS = {
     "history": {"files"},
     "training": {"files", "checkpoint", "history"},
     "evaluate": {"files", "data"},
-    "models": {"training", "evaluate"},
+    "networks": set(),
+    "models": {"networks", "training", "evaluate"},
     "plot": set(),
-    "exercises": {"models", "training", "evaluate", "data"},
-    "explore": {"models", "training", "evaluate", "data", "plot"},
-    "experiments": {"models", "training", "evaluate", "data", "plot", "files", "history", "checkpoint"},
+    "exercises": {"models", "networks", "training", "evaluate", "data"},
+    "explore": {"models", "networks", "training", "evaluate", "data", "plot"},
+    "experiments": {"models", "networks", "training", "evaluate", "data", "plot", "files", "history", "checkpoint"},
 }
 MEETING_PLACES = {"vae_gmm": {"vae", "gmm"}}      # the one model that may use others
 FOREIGN = {"matplotlib", "IPython", "ipywidgets", "argparse", "pathlib", "h5py"}      # what a model never imports
