@@ -7,7 +7,9 @@ does in `vae/main.py`: a data set that gives one image at a time (out of a byte 
 float tensor, as torchvision's MNIST with `ToTensor`), a DataLoader that shuffles and collates, the loss as
 binary cross-entropy of probabilities plus the KL, Adam as it comes, and a running loss read in every step. Ours
 runs in the shared training loop and does more: it draws the binary pixels anew in each step, keeps a history, and
-looks for NaN. A third loop is the peer's on a tensor that is already in memory, which shows what the loading costs.
+looks for NaN. It is timed twice: with matrix products in float32, as the peer's, and with the option
+`precision="bfloat16"`, which rounds their factors (weights, sums and the loss stay float32). A last loop is the
+peer's on a tensor that is already in memory, which shows what the loading costs.
 
 Before anything is timed, one update of ours and the peer's on the same batch with the same noise is compared in
 float64. Then they take turns, so that a busy machine disturbs all alike; a ratio is one of times in the same
@@ -35,11 +37,11 @@ from nemlib.vae import VAE, VariationalLearner, vae_784
 BATCH, LEARNING_RATE = 128, 1e-3
 
 
-def our_epoch(images: Tensor) -> None:
+def our_epoch(images: Tensor, precision: str = "float32") -> None:
     with seeded(0):
         machine = vae_784()
     optimizer = torch.optim.Adam(machine.parameters(), LEARNING_RATE, fused=True)
-    settings = TrainingSettings(epochs=1, batch_size=BATCH)
+    settings = TrainingSettings(epochs=1, batch_size=BATCH, precision=precision)
     train(VariationalLearner(machine, optimizer), images, settings, device="cpu", progress=False)
 
 
@@ -156,7 +158,8 @@ def main() -> None:
         raise SystemExit("The two updates are not the same update: their times cannot be compared.")
     loader = DataLoader(OneByOne(bytes_, digits.labels), batch_size=BATCH, shuffle=True)
     peer = "DataLoader, by image"
-    epochs = {peer: lambda: peer_epoch(loader), "nemlib": functools.partial(our_epoch, images),
+    epochs = {peer: lambda: peer_epoch(loader), "nemlib, float32": functools.partial(our_epoch, images),
+              "nemlib, bfloat16 products": functools.partial(our_epoch, images, "bfloat16"),
               "the peer's model, sliced": lambda: peer_epoch(sliced(images, digits.labels))}
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
     seconds = measure(epochs, arguments.rounds, clock)

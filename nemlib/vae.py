@@ -66,7 +66,7 @@ class Gaussian:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log N(z; μ, σ²), summed over the latent units. (..., latent) → (...)."""
-        squares = (z - self.mean).square() * (-self.log_variance).exp()
+        squares = ((z - self.mean) * (-0.5 * self.log_variance).exp()).square()
         return -0.5 * (squares + self.log_variance + LOG_TWO_PI).sum(-1)
 
     def entropy(self) -> Tensor:
@@ -79,19 +79,13 @@ class Gaussian:
         (..., latent) → (..., latent). Equations eq-vae-kl and eq-vae-kl-general.
         """
         if other is None:
-            return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance)
-        precision = (-other.log_variance).exp()
+            return 0.5 * (self.mean.square() + torch.expm1(self.log_variance) - self.log_variance)
+        squares = ((self.mean - other.mean) * (-0.5 * other.log_variance).exp()).square()
         difference = self.log_variance - other.log_variance
-        return 0.5 * ((self.mean - other.mean).square() * precision + difference.exp() - 1 - difference)
+        return 0.5 * (squares + torch.expm1(difference) - difference)   # expm1: never below 0 by rounding
 
 
-def standard(latent: int, like: Tensor) -> Gaussian:
-    """N(0, I) of so many units, with the type and device of `like`."""
-    zeros = like.new_zeros(latent)
-    return Gaussian(zeros, zeros)
-
-
-# --- priors: modules with log_prob(z, rows), kl(q, rows) and sample(count, generator) --------------------
+# --- priors: modules with latent, log_prob(z, rows), kl(q, rows), sample(count, generator), check(rows) ---
 
 
 class StandardNormal(nn.Module):
@@ -112,6 +106,9 @@ class StandardNormal(nn.Module):
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, latent), on the generator's device."""
         return torch.randn(count, self.latent, generator=generator, device=generator.device)
+
+    def check(self, rows: Tensor | None) -> None:
+        """Any example has this prior."""
 
 
 class MixturePrior(nn.Module):
@@ -144,6 +141,9 @@ class MixturePrior(nn.Module):
         chosen = torch.multinomial(self.logits.softmax(0), count, replacement=True, generator=generator)
         return Gaussian(self.mean[chosen], self.log_variance[chosen]).sample(generator)
 
+    def check(self, rows: Tensor | None) -> None:
+        """Any example has this prior."""
+
 
 class GivenPrior(nn.Module):
     """One Gaussian prior for each example of a data set: example n has N(mean[n], diag e^log_variance[n]).
@@ -162,10 +162,10 @@ class GivenPrior(nn.Module):
         self.register_buffer("log_variance", log_variance)
 
     def of(self, rows: Tensor | None) -> Gaussian:
-        """The priors of those examples. (batch,) → (batch, latent)."""
+        """The priors of those examples. (batch,) → (batch, latent). Raises ValueError without rows."""
         if rows is None:
-            raise ValueError("Each example has a prior of its own here: give rows, the examples' numbers in the "
-                             "data set.")
+            raise ValueError("Each example has a prior of its own here: give rows, the examples' numbers in "
+                             "the data set.")
         return Gaussian(self.mean[rows], self.log_variance[rows])
 
     def log_prob(self, z: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -181,6 +181,13 @@ class GivenPrior(nn.Module):
         rows = torch.randint(len(self.mean), (count,), generator=generator, device=generator.device)
         return self.of(rows).sample(generator)
 
+    def check(self, rows: Tensor | None) -> None:
+        """Raises ValueError for rows that are not given, or are no numbers of examples."""
+        self.of(None if rows is None else rows[:0])
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self.mean)):
+            raise ValueError(f"There are priors for {len(self.mean)} examples, numbered from 0, but rows from "
+                             f"{int(rows.min())} to {int(rows.max())} came.")
+
 
 # --- pixels given the decoder's output -------------------------------------------------------------------
 
@@ -190,7 +197,8 @@ class BernoulliPixels(nn.Module):
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """log p(x | z), summed over pixels. x (batch, pixels), output (..., batch, pixels) → (..., batch)."""
-        return BernoulliLogProb.apply(output, x)
+        check_pixels(x, output)
+        return BernoulliLogProb.apply(output.to(x.dtype), x)   # autocast's output is too coarse to be summed
 
     def mean(self, output: Tensor) -> Tensor:
         """P(pixel = 1), the shape of the output."""
@@ -205,6 +213,11 @@ class BernoulliPixels(nn.Module):
             low, high = (bound.item() for bound in x.aminmax())
             raise ValueError("Pixels of a Bernoulli decoder are 0 or 1, but others came (from "
                              f"{low:g} to {high:g}): draw them with nemlib.data.binarize.")
+
+
+def check_pixels(x: Tensor, output: Tensor) -> None:
+    if x.shape[-1] != output.shape[-1]:
+        raise ValueError(f"The decoder gives {output.shape[-1]} pixels, but the images have {x.shape[-1]}.")
 
 
 class BernoulliLogProb(torch.autograd.Function):
@@ -229,15 +242,17 @@ class BernoulliLogProb(torch.autograd.Function):
 class GaussianPixels(nn.Module):
     """Pixels that are real numbers, with one variance s² for all; the decoder's output is their mean.
 
-    variance: s² at the beginning; learnt: whether it is a parameter. Equations eq-vae-gaussian-decoder and
-    eq-vae-decoder-variance. Raises ValueError for a variance that is not above 0.
+    variance: s² at the beginning; learnt: whether it is a parameter, of that dtype. Equations
+    eq-vae-gaussian-decoder and eq-vae-decoder-variance. Raises ValueError for a variance that is not above 0.
     """
 
-    def __init__(self, variance: float = 1.0, learnt: bool = True) -> None:
+    def __init__(
+        self, variance: float = 1.0, learnt: bool = True, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         if not variance > 0:
             raise ValueError(f"The variance of the pixels is above 0, but {variance} came.")
-        self.log_variance = nn.Parameter(torch.tensor(math.log(variance)), requires_grad=learnt)
+        self.log_variance = nn.Parameter(torch.tensor(math.log(variance), dtype=dtype), requires_grad=learnt)
 
     @property
     def variance(self) -> Tensor:
@@ -245,6 +260,7 @@ class GaussianPixels(nn.Module):
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """log N(x; output, s² I), summed over pixels. (batch, pixels), (..., batch, pixels) → (..., batch)."""
+        check_pixels(x, output)
         squares = (x - output).square().sum(-1) / self.variance
         return -0.5 * (squares + x.shape[-1] * (self.log_variance + LOG_TWO_PI))
 
@@ -324,12 +340,21 @@ class VAE(nn.Module):
     def encode(self, x: Tensor) -> Gaussian:
         """q(z | x). (batch, pixels) → Gaussian of (batch, latent).
 
-        Raises ValueError where the encoder does not give 2 numbers for each latent unit.
+        Raises ValueError for images that the encoder does not take, and where it does not give 2 numbers for
+        each latent unit.
         """
-        output = self.encoder(x)
+        try:
+            output = self.encoder(x)
+        except RuntimeError as error:
+            if not any(word in str(error) for word in ("shape", "size", "dtype")):
+                raise
+            raise ValueError(f"The encoder does not take {x.dtype} images of shape {tuple(x.shape)}: "
+                             f"{str(error).splitlines()[0]}.") from error
         if output.shape[-1] != 2 * self.latent:
             raise ValueError(f"The encoder gives {output.shape[-1]} numbers an image, but {self.latent} latent "
                              f"units need {2 * self.latent}: their means, then their log-variances.")
+        if output.dtype in (torch.bfloat16, torch.float16):
+            output = output.float()   # what autocast rounds is too coarse for variances and sums
         return Gaussian(*output.chunk(2, -1))
 
     def decode(self, z: Tensor) -> Tensor:
@@ -340,7 +365,7 @@ class VAE(nn.Module):
         if z.shape[-1] != self.latent:
             raise ValueError(f"Latent variables of shape (..., {self.latent}) are decoded, but "
                              f"{tuple(z.shape)} came.")
-        return self.decoder(z.reshape(-1, self.latent)).unflatten(0, z.shape[:-1])
+        return self.decoder(z.reshape(-1, self.latent)).reshape(*z.shape[:-1], -1)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """The mean of the pixels at z = μ(x). (batch, pixels) → (batch, pixels)."""
@@ -349,7 +374,8 @@ class VAE(nn.Module):
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """The mean of the pixels at z ~ p(z), (count, pixels): draw the pixels with observation.sample."""
         z = self.prior.sample(count, generator)
-        return self.observation.mean(self.decode(z.to(next(self.decoder.parameters()).dtype)))
+        like = next(self.decoder.parameters(), z)
+        return self.observation.mean(self.decode(z.to(like.dtype)))
 
     # --- bounds ---
 
@@ -382,7 +408,7 @@ class VAE(nn.Module):
         x: (batch, pixels); rows: the examples' numbers, (batch,), where each has a prior of its own.
         Raises ValueError for images of another shape or range, samples < 1, log-variances that overflow.
         """
-        self.check(x)
+        self.check(x, rows)
         if samples < 1:
             raise ValueError(f"An expectation needs at least one draw, but samples={samples} came.")
         q, reconstruction, kl = self.terms(x, generator, samples, rows)
@@ -412,7 +438,7 @@ class VAE(nn.Module):
         chunk × batch_size latent points are decoded at a time. Raises ValueError as `elbo` does, and for a
         chunk below 1.
         """
-        self.check(x)
+        self.check(x, rows)
         numbers = torch.arange(len(x), device=x.device) if rows is None else rows
         found = []
         for part, which in zip(x.split(batch_size), numbers.split(batch_size)):
@@ -422,20 +448,27 @@ class VAE(nn.Module):
                 lambda count: self.log_weights(part, count, generator, given, q), samples, chunk))
         return likelihood.join(found)
 
-    def check(self, x: Tensor) -> None:
-        """Raises ValueError for images that are not (batch, pixels), not finite, or not the observation's."""
-        if x.dim() != 2 or not x.is_floating_point() or x.numel() == 0:
-            raise ValueError("Images are floating-point numbers of shape (batch, pixels), but "
-                             f"{x.dtype} of shape {tuple(x.shape)} came: flatten them.")
-        if not torch.stack(x.detach().aminmax()).isfinite().all():
-            raise ValueError("There is nan or inf among the pixels: remove or replace such images.")
+    def check(self, x: Tensor, rows: Tensor | None = None) -> None:
+        """Raises ValueError for images that are not (batch, pixels), not finite, or not the observation's, and
+        for rows that are not one whole number for each.
+        """
+        check_images(x)
         self.observation.check(x)
+        if rows is not None and (rows.shape != x.shape[:1] or rows.is_floating_point()):
+            raise ValueError(f"rows are one whole number for each of the {len(x)} images, but {rows.dtype} of "
+                             f"shape {tuple(rows.shape)} came.")
+        self.prior.check(rows)
 
     # --- what the latent units do ---
 
     @torch.no_grad()
     def active_units(self, x: Tensor, threshold: float = 0.01) -> ActiveUnits:
-        """Which units' posterior means vary over the images by more than `threshold` (Burda et al. 2016)."""
+        """Which units' posterior means vary over the images by more than `threshold` (Burda et al. 2016).
+
+        Raises ValueError for fewer than two images.
+        """
+        if len(x) < 2:
+            raise ValueError(f"How units vary is seen on two images or more, but {len(x)} came.")
         variances = self.encode(x).mean.var(0)
         return ActiveUnits(variances, variances > threshold)
 
@@ -462,19 +495,28 @@ class VAE(nn.Module):
         q = self.encode(x)
         z = q.sample(generator)
         log_q = q.log_prob(z)
-        log_aggregate = torch.cat([likelihood.log_mean_exp(q.log_prob(part[:, None]), 1) for part in z.split(chunk)])
+        log_aggregate = torch.cat([likelihood.log_mean_exp(q.log_prob(part[:, None]), 1)
+                                   for part in z.split(chunk)])
         reconstruction = self.observation.log_prob(x, self.decode(z))
         return Surgery(*(part.double().mean().item() for part in (
             reconstruction, log_q - log_aggregate, log_aggregate - self.prior.log_prob(z, rows))))
 
 
+def check_images(x: Tensor) -> None:
+    if x.dim() != 2 or not x.is_floating_point() or x.numel() == 0:
+        raise ValueError("Images are floating-point numbers of shape (batch, pixels), but "
+                         f"{x.dtype} of shape {tuple(x.shape)} came: flatten them.")
+    if not torch.stack(x.detach().aminmax()).isfinite().all():
+        raise ValueError("There is nan or inf among the pixels: remove or replace such images.")
+
+
 def check_log_variance(q: Gaussian) -> None:
-    """Raises ValueError where a log-variance is NaN or so large that its exponential overflows."""
+    """Raises ValueError where a log-variance is NaN, or its exponential overflows or vanishes."""
     limit = math.log(torch.finfo(q.log_variance.dtype).max)
-    largest = q.log_variance.detach().max().item()
-    if not largest < limit:
-        raise ValueError(f"The encoder gave a log-variance of {largest:g}, and above {limit:.0f} its exponential "
-                         f"overflows: {OVERFLOW}")
+    low, high = (bound.item() for bound in q.log_variance.detach().aminmax())
+    if not (-1.9 * limit < low and high < limit):
+        raise ValueError(f"The encoder gave log-variances from {low:g} to {high:g}; outside of {-1.9 * limit:.0f} "
+                         f"to {limit:.0f} variances overflow or vanish: {OVERFLOW}")
 
 
 OVERFLOW = "train with a lower learning rate, clip the gradient (clip_norm), or look for images out of range."
@@ -527,6 +569,11 @@ class ProbabilisticPCA:
     mean: Tensor
     variance: float
 
+    def __post_init__(self) -> None:
+        if not self.variance > 0:
+            raise ValueError(f"The noise needs a variance above 0, but {self.variance} came: with more images, "
+                             "fewer latent units or without constant pixels something is left over as noise.")
+
     @classmethod
     def fit(cls, x: Tensor, latent: int, variance: float | None = None) -> ProbabilisticPCA:
         """The maximum of the likelihood: W = U (Λ − s² I)^½ of the largest eigenvalues. Equation eq-vae-ppca.
@@ -535,8 +582,8 @@ class ProbabilisticPCA:
         eigenvalue is below it get columns of zeros. Raises ValueError for latent outside of 1 … pixels − 1.
         """
         if not 1 <= latent < x.shape[1]:
-            raise ValueError(f"Of {x.shape[1]} pixels, 1 to {x.shape[1] - 1} latent units can be fitted; {latent} "
-                             "came.")
+            raise ValueError(f"Of {x.shape[1]} pixels, 1 to {x.shape[1] - 1} latent units can be fitted; "
+                             f"{latent} came.")
         values, vectors = torch.linalg.eigh(torch.cov(x.T, correction=0))
         values, vectors = values.flip(0), vectors.flip(1)
         variance = values[latent:].mean().item() if variance is None else variance
@@ -550,7 +597,8 @@ class ProbabilisticPCA:
     @property
     def precision(self) -> Tensor:
         """Λ = I + Wᵀ W / s², of the posterior, the same for every image, (latent, latent)."""
-        return torch.eye(self.latent, dtype=self.W.dtype, device=self.W.device) + self.W.T @ self.W / self.variance
+        identity = torch.eye(self.latent, dtype=self.W.dtype, device=self.W.device)
+        return identity + self.W.T @ self.W / self.variance
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x; mean, W Wᵀ + s² I), exactly. (batch, pixels) → (batch,)."""
@@ -567,20 +615,20 @@ class ProbabilisticPCA:
         return ProbabilisticPCA(self.W @ rotation, self.mean, self.variance)
 
     def vae(self) -> VAE:
-        """The VAE with this decoder whose encoder is the best Gaussian with independent units: the exact mean, and
-        σ_i² = 1/Λ_ii. Where WᵀW is diagonal, that is the posterior itself. Equation eq-vae-factorised.
+        """The VAE with this decoder whose encoder is the best Gaussian with independent units: the exact mean,
+        and σ_i² = 1/Λ_ii. Where WᵀW is diagonal, that is the posterior itself. Equation eq-vae-factorised.
         """
         pixels, latent, covariance = len(self.W), self.latent, torch.linalg.inv(self.precision)
-        encoder, decoder = nn.Linear(pixels, 2 * latent).to(self.W), nn.Linear(latent, pixels).to(self.W)
+        options = {"dtype": self.W.dtype, "device": self.W.device}
+        encoder = nn.utils.skip_init(nn.Linear, pixels, 2 * latent, **options)
+        decoder = nn.utils.skip_init(nn.Linear, latent, pixels, **options)
         to_mean = covariance @ self.W.T / self.variance
         with torch.no_grad():
             encoder.weight.copy_(torch.cat([to_mean, torch.zeros_like(to_mean)]))
             encoder.bias.copy_(torch.cat([-to_mean @ self.mean, -self.precision.diagonal().log()]))
             decoder.weight.copy_(self.W)
             decoder.bias.copy_(self.mean)
-        observation = GaussianPixels(self.variance).to(self.W)
-        with torch.no_grad():
-            observation.log_variance.fill_(math.log(self.variance))   # in the precision of W
+        observation = GaussianPixels(self.variance, dtype=self.W.dtype).to(self.W.device)
         return VAE(encoder, decoder, observation=observation, latent=latent)
 
 
@@ -605,7 +653,8 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.beta < 0 or self.warm_up < 0 or self.free_bits < 0:
-            raise ValueError(f"samples is at least 1, and beta, warm_up and free_bits are not negative; {self} came.")
+            raise ValueError("samples is at least 1, and beta, warm_up and free_bits are not negative; "
+                             f"{self} came.")
         if self.importance and (self.beta, self.warm_up, self.free_bits) != (1.0, 0, 0.0):
             raise ValueError("The importance-weighted bound has no KL to weight: leave beta at 1, warm_up and "
                              f"free_bits at 0; {self} came.")
@@ -625,26 +674,25 @@ class VariationalLearner(Learner):
     """Learning by the gradient of a bound. Batches are (batch, pixels); their rows choose among given priors.
 
     optimizer: of the machine's parameters. binarize: draw 0 or 1 for each pixel anew in every step, with its
-    grey value as probability. averaging: if not 0, `averaged` follows the machine as a mean with that decay a
+    grey value as probability; None: where the pixels are Bernoulli. averaging: if not 0, `averaged` follows the machine as a mean with that decay a
     step. scheduler, clip_norm: as in `GradientLearner`. Metrics of a step, means over the batch: the loss; log
     p(x | z) and the KL, nats; the encoder's largest variance, which overflows first where something goes wrong.
-    Raises ValueError for free bits with a prior whose KL has no closed form, or averaging outside of [0, 1).
+    Raises ValueError for averaging outside of [0, 1), and in training for free bits with a prior whose KL has
+    no closed form.
     """
 
     module: LearningState
     hints = {"largest_variance": f"The encoder's log-variance left the range of its exponential: {OVERFLOW}"}
 
     def __init__(
-        self, vae: VAE, optimizer: Optimizer, objective: Objective = Objective(), *, binarize: bool = True,
-        averaging: float = 0.0, scheduler: LRScheduler | None = None, clip_norm: float | None = None,
+        self, vae: VAE, optimizer: Optimizer, objective: Objective = Objective(), *,
+        binarize: bool | None = None, averaging: float = 0.0, scheduler: LRScheduler | None = None, clip_norm: float | None = None,
     ) -> None:
         if not 0 <= averaging < 1:
             raise ValueError(f"averaging is the decay of a mean, in [0, 1), but {averaging} came.")
-        if objective.free_bits and isinstance(vae.prior, MixturePrior):
-            raise ValueError("Free bits need a KL for each unit, which a mixture does not have: choose another "
-                             "prior, or free_bits=0.")
         self.module = LearningState(vae, averaging)
-        self.objective, self.binarize, self.clip_norm = objective, binarize, clip_norm
+        self.objective, self.clip_norm = objective, clip_norm
+        self.binarize = isinstance(vae.observation, BernoulliPixels) if binarize is None else binarize
         self.optimizers = {"optimizer": optimizer}
         self.schedulers = {} if scheduler is None else {"optimizer": scheduler}
         self.step_terms = self.terms   # may be compiled
@@ -661,18 +709,19 @@ class VariationalLearner(Learner):
     def begin_epoch(self, context: Context) -> None:
         if context.epoch > 1:
             return
-        if not isinstance(context.data, Tensor):
-            raise ValueError("A VAE learns from one tensor of images, (batch, pixels): give the images, flattened.")
         self.check(context.data)
 
-    def check(self, x: Tensor) -> None:
+    def check(self, images: Tensor) -> None:
         """Raises ValueError for images that cannot be learnt from; grey ones can where they are binarized."""
+        if not isinstance(images, Tensor):
+            raise ValueError("A VAE learns from one tensor of images, (batch, pixels): give the images, "
+                             "flattened.")
+        check_images(images)
         if not self.binarize:
-            return self.vae.check(x)
-        low, high = (bound.item() for bound in x.aminmax())
+            return self.vae.observation.check(images)
+        low, high = (bound.item() for bound in images.aminmax())
         if not (low >= 0 and high <= 1):
             raise ValueError(f"Images to be binarized lie in [0, 1], but their range is {low:g} to {high:g}.")
-        self.vae.check(x.round())
 
     def training_step(self, batch: Tensor, context: Context) -> Mapping[str, Tensor]:
         x = self.drawn(batch, context.generator)
@@ -695,7 +744,9 @@ class VariationalLearner(Learner):
         warm_up = self.objective.warm_up
         return self.objective.beta * (min(1.0, step / warm_up) if warm_up else 1.0)
 
-    def terms(self, x: Tensor, generator: torch.Generator, rows: Tensor | None, beta: float) -> dict[str, Tensor]:
+    def terms(
+        self, x: Tensor, generator: torch.Generator, rows: Tensor | None, beta: float
+    ) -> dict[str, Tensor]:
         """The loss and what it is made of, scalars."""
         how, vae = self.objective, self.vae
         if how.importance:
@@ -703,6 +754,9 @@ class VariationalLearner(Learner):
             bound = likelihood.log_mean_exp(vae.log_weights(x, how.samples, generator, rows, q)).mean()
             return {"largest_variance": largest_variance(q), "loss": -bound, "bound": bound.detach()}
         q, reconstruction, kl = vae.terms(x, generator, how.samples, rows)
+        if how.free_bits and kl.dim() == 1:
+            raise ValueError(f"Free bits need a KL for each unit, which a {type(vae.prior).__name__} does not "
+                             "give: choose another prior, or free_bits=0.")
         by_unit = kl.mean(0)
         reconstruction = reconstruction.mean()
         charged = by_unit.clamp_min(how.free_bits) if how.free_bits else by_unit
@@ -713,6 +767,7 @@ class VariationalLearner(Learner):
         """The plain bound of the averaged machine on held-out images with one draw each, and its two terms."""
         if data is None:
             return {}
+        self.check(data)
         total = torch.zeros(2, dtype=torch.float64)
         for part, rows in zip(data.split(1000), torch.arange(len(data), device=data.device).split(1000)):
             _, reconstruction, kl = self.averaged.terms(

@@ -32,7 +32,8 @@ class Estimate:
     """log (1/K) Σ_k w_k of each example, nats, and how far it may be trusted.
 
     log_prob: (batch,). standard_error: of each by the spread of its weights, √(Var w / K) / mean w, (batch,):
-    the error of the logarithm to first order, and too small where one weight outweighs the rest. effective:
+    the error of the logarithm to first order, too small where one weight outweighs the rest, and NaN for K = 1.
+    effective:
     (Σ w)² / Σ w², (batch,), from 1 (one weight is everything) to K. elbo: the mean of log w_k, (batch,).
     """
 
@@ -96,8 +97,7 @@ def importance(draw: Callable[[int], Tensor], samples: int, chunk: int = 100) ->
     log_effective = 2 * log_sum - log_squares
     # Var w / (K mean²) = K Σw² / (Σw)² / K − 1 / K, never below 0 but for rounding
     relative = ((-log_effective).exp() - 1 / samples).clamp_min(0)
-    if samples > 1:
-        relative = relative * samples / (samples - 1)
+    relative = relative * samples / (samples - 1) if samples > 1 else relative * math.nan
     return Estimate(log_sum - math.log(samples), relative.sqrt(), log_effective.exp(), total / samples, samples)
 
 
