@@ -50,7 +50,10 @@ LOG_TWO_PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class Gaussian:
-    """N(mean, diag e^log_variance), one in each row: mean and log_variance are (..., latent)."""
+    """N(mean, diag e^log_variance), one in each row: mean and log_variance are (..., latent).
+
+    Where σ is smaller than the rounding of μ, a draw is μ itself, and log_prob of it is not to be believed.
+    """
 
     mean: Tensor
     log_variance: Tensor
@@ -346,7 +349,8 @@ class VAE(nn.Module):
         try:
             output = self.encoder(x)
         except RuntimeError as error:
-            if not any(word in str(error) for word in ("shape", "size", "dtype")):
+            shapes = any(word in str(error) for word in ("shape", "size", "dtype"))
+            if isinstance(error, torch.OutOfMemoryError) or not shapes:
                 raise
             raise ValueError(f"The encoder does not take {x.dtype} images of shape {tuple(x.shape)}: "
                              f"{str(error).splitlines()[0]}.") from error
@@ -454,6 +458,10 @@ class VAE(nn.Module):
         """
         check_images(x)
         self.observation.check(x)
+        self.check_rows(x, rows)
+
+    def check_rows(self, x: Tensor, rows: Tensor | None) -> None:
+        """Raises ValueError for rows that are not one whole number for each image, or not the prior's."""
         if rows is not None and (rows.shape != x.shape[:1] or rows.is_floating_point()):
             raise ValueError(f"rows are one whole number for each of the {len(x)} images, but {rows.dtype} of "
                              f"shape {tuple(rows.shape)} came.")
@@ -478,6 +486,7 @@ class VAE(nn.Module):
 
         Raises ValueError for a prior whose KL has no closed form.
         """
+        self.check_rows(x, rows)
         kl = self.prior.kl(self.encode(x), rows)
         if kl is None:
             raise ValueError(f"The KL to a {type(self.prior).__name__} has no closed form and no part for each "
@@ -492,6 +501,7 @@ class VAE(nn.Module):
 
         Equations eq-vae-aggregate and eq-vae-surgery.
         """
+        self.check_rows(x, rows)
         q = self.encode(x)
         z = q.sample(generator)
         log_q = q.log_prob(z)
@@ -710,6 +720,10 @@ class VariationalLearner(Learner):
         if context.epoch > 1:
             return
         self.check(context.data)
+        prior = self.vae.prior
+        if isinstance(prior, GivenPrior) and len(prior.mean) != len(context.data):
+            raise ValueError(f"There are priors for {len(prior.mean)} examples, but the data hold "
+                             f"{len(context.data)}: give one for each, in the same order.")
 
     def check(self, images: Tensor) -> None:
         """Raises ValueError for images that cannot be learnt from; grey ones can where they are binarized."""

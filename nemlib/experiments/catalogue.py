@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import difflib
 
-from nemlib.experiments import gibbs, neural_em, rbm, vae
+from nemlib.experiments import autoencoder, gibbs, neural_em, rbm, vae
 from nemlib.experiments.experiment import Experiment
 
 FAMILIES = (
     gibbs,
     rbm,
+    autoencoder,
     vae,
     neural_em,
 )
