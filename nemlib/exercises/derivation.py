@@ -11,6 +11,8 @@ before is named. Equal numbers alone would accept "left side = right side", so a
 Any chain that does this is accepted; whether the reasons behind the # persuade is for people to judge.
 """
 
+import ast
+import itertools
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -147,6 +149,30 @@ class Derivation(Symbolic):
             return verdict
         return self.passed(f"Each of the {len(lines)} lines equals the one before at {len(walk.instances)} "
                            "random instances, and the last is the demanded result.", rows=tuple(walk.rows))
+
+
+@dataclass(frozen=True)
+class Step(Landmark):
+    """A line that every proof must hold, found by a test of its tree: roads differ, and pass it all."""
+
+    test: Callable[[ast.expr], bool] = lambda tree: True
+
+    def seen_in(self, line: Line) -> bool:
+        return self.test(line.tree)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class LongDerivation(Derivation):
+    """A derivation whose lines may go on in the next row: a step begins with `=`, and blanks number steps."""
+
+    def stub_source(self) -> str:
+        steps: list[list[str]] = []
+        for row in textwrap.dedent(self.chain).strip().splitlines():
+            steps[-1].append(row) if steps and not row.startswith("=") else steps.append([row])
+        for number in self.blanks:
+            reason = " ".join(filter(None, (row.partition("#")[2].strip() for row in steps[number - 1])))
+            steps[number - 1] = ["= ..." + (f"      # {reason}" if reason else "")]
+        return f'{self.name} = """\n' + "\n".join(itertools.chain(*steps)) + '\n"""\n'
 
 
 class _Walk:

@@ -10,6 +10,7 @@ to a syntax tree and walked here; it never reaches Python's eval, so it can reac
 import ast
 import contextlib
 import difflib
+import functools
 import inspect
 import math
 from collections.abc import Iterator, Mapping
@@ -118,6 +119,7 @@ def split_chain(text: str) -> list[tuple[str, str]]:
     return [(" ".join(code.split()), reason) for code, reason in parts if code.strip()]
 
 
+@functools.lru_cache(maxsize=4096)      # a misconception's formula is read again for each answer
 def read_line(number: int, text: str, reason: str = "") -> Line:
     """Parses one expression; what cannot be read is kept as a sentence with its column."""
     source = text.translate(TYPED)
@@ -344,11 +346,16 @@ class Evaluation:
         return Refusal(_at(node, self.text) + sentence + mark)
 
 
+@functools.lru_cache(maxsize=256)
+def _signature(function) -> inspect.Signature:
+    return inspect.signature(function)
+
+
 def _check_count(function, arguments, refusal) -> None:
     try:
-        inspect.signature(function).bind(*arguments)
+        _signature(function).bind(*arguments)
     except TypeError:
-        wanted = len(inspect.signature(function).parameters)
+        wanted = len(_signature(function).parameters)
         raise refusal(f"it takes {wanted} argument{'s' * (wanted != 1)}, {len(arguments)} came") from None
     except ValueError:      # built-in functions without a signature: log, range
         return

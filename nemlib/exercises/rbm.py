@@ -8,20 +8,18 @@ import ast
 import cmath
 import itertools
 import math
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from nemlib.exercises.answers import Refusal, shape_sentence, show_case
-from nemlib.exercises.core import FunctionExercise, Help, Trial, agree, wrong
-from nemlib.exercises.derivation import Derivation, Instance, Landmark
-from nemlib.exercises.expressions import Line, expression, names_in
+from nemlib.exercises.core import Help, agree, wrong
+from nemlib.exercises.derivation import Instance, LongDerivation, Step
+from nemlib.exercises.expressions import expression, names_in
 from nemlib.exercises.forms import normal_form
-from nemlib.exercises.verdict import Verdict
+from nemlib.exercises.layers import DRAWN, LayerExercise, PartsExercise
 
 __all__ = ["EXERCISES", "hint", "solution", "conditional_proof", "hidden_given", "free_energy_proof",
            "free_energy", "gradient_proof", "cd_gradient", "ais_proof", "ais_log_weight", "ais_estimate"]
@@ -29,31 +27,7 @@ __all__ = ["EXERCISES", "hint", "solution", "conditional_proof", "hidden_given",
 STEP = 1e-30      # of the complex step: a derivative exact to rounding, since nothing is subtracted
 
 
-# --- small machines, and chains whose lines are long --------------------------------------------------------
-
-@dataclass(frozen=True)
-class Step(Landmark):
-    """A line that every proof must hold, found by a test of its tree: roads differ, and pass it all."""
-
-    test: Callable[[ast.expr], bool] = lambda tree: True
-
-    def seen_in(self, line: Line) -> bool:
-        return self.test(line.tree)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class LongDerivation(Derivation):
-    """A derivation whose lines may go on in the next row: a step begins with `=`, and blanks number steps."""
-
-    def stub_source(self) -> str:
-        steps: list[list[str]] = []
-        for row in textwrap.dedent(self.chain).strip().splitlines():
-            steps[-1].append(row) if steps and not row.startswith("=") else steps.append([row])
-        for number in self.blanks:
-            reason = " ".join(filter(None, (row.partition("#")[2].strip() for row in steps[number - 1])))
-            steps[number - 1] = ["= ..." + (f"      # {reason}" if reason else "")]
-        return f'{self.name} = """\n' + "\n".join(itertools.chain(*steps)) + '\n"""\n'
-
+# --- small machines -----------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Machine:
@@ -733,87 +707,8 @@ ais_proof = LongDerivation(
 
 # --- what the code exercises share --------------------------------------------------------------------------
 
-DRAWN = "a draw in place of the probability"
 # batch, visible, hidden: layers of one size and of two; but for the first, no batch has the size of a layer
 SIZES_OF_LAYERS = ((1, 1, 1), (1, 2, 2), (2, 3, 1), (3, 2, 2), (3, 2, 4), (4, 3, 3), (2, 5, 3))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class LayerExercise(FunctionExercise):
-    """A function of a machine's layers. Two slips that stop the check are recognised all the same.
-
-    A matrix the wrong way round stops with an error where the layers differ in size: then the cases with
-    layers of one size tell which slip it is. Units that are drawn, 0 or 1, differ from call to call.
-    """
-
-    def examine(self, answer: object, generator: torch.Generator) -> Verdict:
-        state = generator.get_state()
-        try:
-            return super().examine(answer, generator)
-        except Refusal as refusal:
-            named = self._named(answer, generator.set_state(state), refusal)
-            if named is None:
-                raise
-            return named
-
-    def _named(self, answer: object, generator: torch.Generator, refusal: Refusal) -> Verdict | None:
-        if "two answers" in refusal.message:
-            return self._drawn(refusal)
-        if "stopped with an error" not in refusal.message or "W" not in self.arguments:
-            return None
-        place = self.arguments.index("W")
-        square = [case for case in self.cases(generator) if len(set(case[place].shape)) == 1]
-        try:
-            verdict = super(LayerExercise, replace(self, cases=lambda _: square)).examine(answer, generator)
-        except Refusal:
-            return None
-        note = f"That is on layers of one size. Where they differ: {refusal.message}"
-        return replace(verdict, notes=(note, *verdict.notes)) if verdict.misconception else None
-
-    def _drawn(self, refusal: Refusal) -> Verdict | None:
-        """The misconception of a function whose two answers are both of zeros and ones."""
-        found = next((one for one in self.misconceptions if one.name == DRAWN), None)
-        calls = [text for name, text in refusal.facts if name.endswith("call")]
-        if found is None or set("".join(calls)) - set("[], 01"):
-            return None
-        return self.failed(found.says, misconception=found.name, facts=refusal.facts, hint=found.hint)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class PartsExercise(LayerExercise):
-    """A function that gives back several things, judged as one row of numbers, one after the other.
-
-    parts: their names. shapes: their shapes, of the case's arguments.
-    """
-
-    parts: tuple[str, ...]
-    shapes: Callable[..., tuple[tuple[int, ...], ...]]
-
-    def parted(self, row: Tensor, case: Sequence) -> tuple[Tensor, ...]:
-        """The row of numbers as the several things that it is made of."""
-        shapes = self.shapes(*case)
-        pieces = row.split([math.prod(shape) for shape in shapes])
-        return tuple(piece.view(shape) for piece, shape in zip(pieces, shapes))
-
-    def _read(self, value: object, truth: Tensor, arguments: Mapping[str, object]) -> Tensor:
-        listed = ", ".join(self.parts)
-        if not isinstance(value, (tuple, list)) or len(value) != len(self.parts):
-            if not isinstance(value, (Tensor, tuple, list, dict, int, float)):
-                super()._read(value, truth, arguments)      # refuses what holds no numbers at all
-            raise Refusal(f"{len(self.parts)} things are asked for: end with `return {listed}`.")
-        row = []
-        for name, part, expected in zip(self.parts, value, self.parted(truth, tuple(arguments.values()))):
-            tensor = super()._read(part, expected, arguments)
-            if tensor.shape != expected.shape:
-                raise Refusal(f"Of your {len(self.parts)} answers, `{name}`: "
-                              f"{shape_sentence(tensor, expected)}", (("case", show_case(dict(arguments))),))
-            row.append(tensor.flatten())
-        return torch.cat(row)
-
-    def judge(self, trials: Sequence[Trial], *how: object, **more: object) -> Verdict:
-        verdict = super().judge(trials, *how, **more)
-        note = f"Shown are {', then '.join(f'`{name}`' for name in self.parts)}, all values in one row."
-        return verdict if verdict.passed else replace(verdict, notes=(note, *verdict.notes))
 
 
 def layer_exercise(kind: type[LayerExercise] = LayerExercise, **settings: object) -> Callable:

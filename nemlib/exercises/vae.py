@@ -18,10 +18,9 @@ from torch.nn.functional import binary_cross_entropy, softplus
 
 from nemlib.exercises.answers import Refusal, as_tensor, quietly, show, show_case, within
 from nemlib.exercises.core import FunctionExercise, Help, agree, wrong
-from nemlib.exercises.derivation import Instance
+from nemlib.exercises.derivation import Instance, LongDerivation, Step
 from nemlib.exercises.expressions import expression, names_in
 from nemlib.exercises.forms import normal_form
-from nemlib.exercises.rbm import LongDerivation, Step
 from nemlib.exercises.verdict import Verdict
 
 __all__ = ["EXERCISES", "hint", "solution", "elbo_proof", "kl_proof", "gaussian_kl", "score_proof",
