@@ -462,7 +462,8 @@ class VAE(nn.Module):
 
     def check_rows(self, x: Tensor, rows: Tensor | None) -> None:
         """Raises ValueError for rows that are not one whole number for each image, or not the prior's."""
-        if rows is not None and (rows.shape != x.shape[:1] or rows.is_floating_point()):
+        whole = rows is None or not (rows.is_floating_point() or rows.dtype == torch.bool)
+        if rows is not None and (rows.shape != x.shape[:1] or not whole):
             raise ValueError(f"rows are one whole number for each of the {len(x)} images, but {rows.dtype} of "
                              f"shape {tuple(rows.shape)} came.")
         self.prior.check(rows)

@@ -562,7 +562,9 @@ def test_magnetisation_is_compared_only_where_the_lattice_is_as_good_as_infinite
 ONE_SEED = {("shapes-published", "full"), ("shapes-ours", "full"), ("shapes-wide", "full"),
             ("shapes-ablations", "full"), ("shapes-nem", "book"), ("flying-shapes", "book"),
             ("flying-mnist", "book"), ("rbm-mnist", "full"), ("rbm-mnist-all", "full"), ("rbm-cd3", "book"),
-            ("rbm-cd25", "book")}
+            ("rbm-cd25", "book"), ("autoencoder-mnist", "book"), ("autoencoder-2", "book"), ("autoencoder-8", "book"),
+            ("autoencoder-30", "full"), ("vae-plane", "book"), ("vae-published", "full"),
+            ("iwae-published", "full"), ("vae-conv", "full")}
 
 # --- what is shipped -------------------------------------------------------------------------------------
 
