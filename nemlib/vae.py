@@ -509,7 +509,7 @@ class VAE(nn.Module):
         log_aggregate = torch.cat([likelihood.log_mean_exp(q.log_prob(part[:, None]), 1)
                                    for part in z.split(chunk)])
         reconstruction = self.observation.log_prob(x, self.decode(z))
-        return Surgery(*(part.double().mean().item() for part in (
+        return Surgery(*(part.cpu().double().mean().item() for part in (
             reconstruction, log_q - log_aggregate, log_aggregate - self.prior.log_prob(z, rows))))
 
 

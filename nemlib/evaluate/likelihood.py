@@ -46,24 +46,24 @@ class Estimate:
     @property
     def mean(self) -> float:
         """The mean over the examples, nats."""
-        return self.log_prob.double().mean().item()
+        return self.log_prob.cpu().double().mean().item()
 
     @property
     def mean_error(self) -> float:
         """The standard error of that mean that comes from the draws, for these examples."""
-        return self.standard_error.double().square().sum().sqrt().item() / len(self.standard_error)
+        return self.standard_error.cpu().double().square().sum().sqrt().item() / len(self.standard_error)
 
     @property
     def spread(self) -> float:
         """The standard error of that mean that comes from the examples, as a sample of all images; NaN for one."""
         if len(self.log_prob) < 2:
             return math.nan
-        return self.log_prob.double().std().item() / math.sqrt(len(self.log_prob))
+        return self.log_prob.cpu().double().std().item() / math.sqrt(len(self.log_prob))
 
     @property
     def bias(self) -> float:
         """How far the mean is below log p(x), to first order: half the mean squared standard error."""
-        return 0.5 * self.standard_error.double().square().mean().item()
+        return 0.5 * self.standard_error.cpu().double().square().mean().item()
 
 
 def importance(draw: Callable[[int], Tensor], samples: int, chunk: int = 100) -> Estimate:

@@ -266,7 +266,7 @@ def errors(
         "pca_squared_error": (f"{images}; ‖x − x̂‖² of the first {latent} principal components of the "
                               f"{training_images:,} training images", ""),
     }
-    return {f"{split}_{name}": Metric(value.double().mean().item(), *words[name], better="lower")
+    return {f"{split}_{name}": Metric(value.cpu().double().mean().item(), *words[name], better="lower")
             for name, value in means.items()}
 
 
@@ -276,7 +276,7 @@ def neighbours(
     """How often the nearest training code of a test digit belongs to a digit of its class, by encoder."""
     train, test, found = digits["train"], digits["test"], {}
     for name, encode in encoders.items():
-        codes, asked = encode(train.flat()).double(), encode(test.flat()).double()
+        codes, asked = encode(train.flat()).cpu().double(), encode(test.flat()).cpu().double()
         right = (train.labels[nearest(asked, codes)] == test.labels).double().mean().item()
         found[f"{name}neighbour_accuracy"] = Metric(
             right, f"{len(test):,} MNIST test images; the label of the nearest of {len(train):,} training "
@@ -301,10 +301,11 @@ def sample(built: Built, settings: Settings, count: int, random: torch.Generator
     has no law of codes, and many of these fall into holes.
     """
     machine = built.learner.module.best
-    codes = machine.encode(built.data.to(random.device)).double()
-    spread = torch.linalg.cholesky(codes.T.cov() + 1e-9 * torch.eye(codes.shape[1], device=codes.device))
-    noise = torch.randn(count, codes.shape[1], generator=random, dtype=codes.dtype, device=random.device)
-    return machine.mean((codes.mean(0) + noise @ spread.mT).float()).clamp(0, 1).unflatten(1, (28, 28))
+    codes = machine.encode(built.data.to(random.device)).cpu().double()
+    spread = torch.linalg.cholesky(codes.T.cov() + 1e-9 * torch.eye(codes.shape[1]))
+    noise = torch.randn(count, codes.shape[1], generator=random, device=random.device).cpu().double()
+    drawn = (codes.mean(0) + noise @ spread.mT).float().to(random.device)
+    return machine.mean(drawn).clamp(0, 1).unflatten(1, (28, 28))
 
 
 # --- Reading what was recorded ------------------------------------------------------------------------------

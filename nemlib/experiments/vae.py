@@ -256,7 +256,7 @@ def measure(built: Built, settings: Settings, device: torch.device, seed: int) -
     found["test_spread"] = Metric(estimate.spread, f"standard error of that mean over the {len(test):,} images",
                                   "nats")
     first = test[:how.more_images]
-    few = estimate.log_prob[:how.more_images].double().mean().item()
+    few = estimate.log_prob[:how.more_images].cpu().double().mean().item()
     many = machine.importance_bound(first, how.more_samples, generator(seed, "more", device), how.chunk)
     words = words.replace(f"{len(test):,}", f"the first {len(first):,}", 1)
     found["test_bound_first"] = Metric(few, f"{words}; {how.samples:,} importance samples", "nats")
