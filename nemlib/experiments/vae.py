@@ -330,9 +330,9 @@ EXPERIMENTS = (
     Experiment("vae-plane", "a VAE with two latent units, to be looked at (chapter 4)",
                PLANE, build, measure, sample, weights),
     Experiment("vae-published", "the VAE of Burda et al. with one stochastic layer, 784-200-200-50 (chapter 4)",
-               published(1, False, 100), build, measure, sample, weights),
+               published(1, False, 50), build, measure, sample, weights),
     Experiment("iwae-published", "the same by the bound of five importance weights (chapter 4)",
-               published(5, True, 100), build, measure, sample, weights),
+               published(5, True, 50), build, measure, sample, weights),
     Experiment("vae-conv", "a VAE with convolutions and one stochastic layer of 40 units (chapter 4)",
                STRONG, build, measure, sample, weights),
 )
