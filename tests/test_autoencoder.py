@@ -409,7 +409,7 @@ def critical_point(vectors, which, mixing):
     return torch.cat([(mixing @ chosen.mT).flatten(), (chosen @ torch.linalg.inv(mixing)).flatten()])
 
 
-@pytest.mark.equation("thm-ae-pca", "eq-ae-critical", how="enumeration")
+@pytest.mark.equation("eq-ae-critical", how="enumeration")
 def test_every_critical_point_but_one_space_is_a_saddle(generator, largest_error):
     pixels, latent = 5, 2
     s = covariance(pictures(generator, 30, pixels))
@@ -454,7 +454,7 @@ def trained_linear(x, latent, steps, seed=0):
     return module.requires_grad_(False)
 
 
-@pytest.mark.equation("thm-ae-pca", how="closed form")
+@pytest.mark.equation("eq-ae-pca", how="closed form")
 def test_a_linear_autoencoder_trained_to_the_end_is_pca(generator, largest_error):
     x = pictures(generator, 60)
     pca = PrincipalComponents.fit(x, 3)
