@@ -14,9 +14,6 @@ times are the processor's own, which on an idle machine is what a clock shows; o
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 
 import sklearn
 import torch
@@ -24,6 +21,7 @@ from numpy import ndarray
 from sklearn.neural_network import BernoulliRBM
 from threadpoolctl import threadpool_limits
 from torch import Tensor
+from turns import clock_for, measure, report
 
 from nemlib.data import binarize, mnist
 from nemlib.rbm import RBM, ContrastiveDivergence, bernoulli
@@ -78,19 +76,6 @@ def largest_difference(images: Tensor) -> float:
     return max(differences)
 
 
-def measure(
-    epochs: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
-) -> dict[str, list[float]]:
-    """Seconds of each epoch in each round, taking turns; one round before them warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in epochs}
-    for _ in range(rounds + 1):
-        for name, epoch in epochs.items():
-            begin = clock()
-            epoch()
-            seconds[name].append(clock() - begin)
-    return {name: values[1:] for name, values in seconds.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
@@ -111,12 +96,8 @@ def main() -> None:
     epochs = {theirs: lambda: their_machine().fit(rows),
               "ours, persistent chains": lambda: our_epoch(images, persistent=BATCH),
               "ours, CD-1": lambda: our_epoch(images, persistent=0)}
-    clock = time.process_time if arguments.threads == 1 else time.perf_counter
-    seconds = measure(epochs, arguments.rounds, clock)
-    for name, values in seconds.items():
-        ratios = [ours / other for ours, other in zip(values, seconds[theirs])]
-        print(f"  {name:24} {statistics.median(values):6.2f} s   {statistics.median(ratios):.2f} of their time "
-              f"({min(ratios):.2f} to {max(ratios):.2f})")
+    seconds = measure(epochs, arguments.rounds, clock_for(arguments.threads))
+    report(seconds, theirs, "their")
 
 
 if __name__ == "__main__":

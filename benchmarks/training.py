@@ -12,12 +12,11 @@ bare one: it checks data, metrics and parameters for NaN, keeps a history, and r
 import argparse
 import functools
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
+from turns import measure
 
 from nemlib.training import GradientLearner, TrainingSettings, seeded, train
 
@@ -80,17 +79,6 @@ def loader_loop(images: Tensor, labels: Tensor, width: int, dataset: type[Datase
         optimizer.step()
         total += loss.detach()
     return total.item() * BATCH / EXAMPLES
-
-
-def measure(loops: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each loop in each round, the loops taking turns; one round before them warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for _ in range(rounds + 1):
-        for name, loop in loops.items():
-            begin = time.perf_counter()
-            loop()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: values[1:] for name, values in seconds.items()}
 
 
 def main() -> None:

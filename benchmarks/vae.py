@@ -19,9 +19,7 @@ times are the processor's own, which on an idle machine is what a clock shows; o
 
 import argparse
 import functools
-import statistics
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -29,6 +27,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
+from turns import clock_for, measure, report
 
 from nemlib.data import mnist
 from nemlib.training import Context, TrainingSettings, seeded, train
@@ -128,19 +127,6 @@ def gradient(machine: VAE) -> Tensor:
     return torch.cat([machine.encoder[0].weight.grad.flatten(), machine.decoder[2].weight.grad.flatten()])
 
 
-def measure(
-    epochs: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
-) -> dict[str, list[float]]:
-    """Seconds of each epoch in each round, taking turns; one round before them warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in epochs}
-    for _ in range(rounds + 1):
-        for name, epoch in epochs.items():
-            begin = clock()
-            epoch()
-            seconds[name].append(clock() - begin)
-    return {name: values[1:] for name, values in seconds.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
@@ -161,12 +147,8 @@ def main() -> None:
     epochs = {peer: lambda: peer_epoch(loader), "nemlib, float32": functools.partial(our_epoch, images),
               "nemlib, bfloat16 products": functools.partial(our_epoch, images, "bfloat16"),
               "the peer's model, sliced": lambda: peer_epoch(sliced(images, digits.labels))}
-    clock = time.process_time if arguments.threads == 1 else time.perf_counter
-    seconds = measure(epochs, arguments.rounds, clock)
-    for name, values in seconds.items():
-        ratios = [value / theirs for value, theirs in zip(values, seconds[peer])]
-        print(f"  {name:26} {statistics.median(values):6.2f} s   {statistics.median(ratios):5.2f} of the peer's "
-              f"time ({min(ratios):.2f} to {max(ratios):.2f})")
+    seconds = measure(epochs, arguments.rounds, clock_for(arguments.threads))
+    report(seconds, peer, "the peer's")
 
 
 if __name__ == "__main__":
