@@ -149,8 +149,8 @@ const theme = (name) => {
 };
 
 class Visit {
-  constructor(browser, settings, page, findings) {
-    Object.assign(this, { browser, settings, page, findings });
+  constructor(window, settings, page, findings) {
+    Object.assign(this, { window, settings, page, findings });
   }
 
   add(where, found) {
@@ -159,7 +159,7 @@ class Visit {
   }
 
   async open(url, where, allowed) {
-    const tab = await this.browser.newPage();
+    const tab = await this.window.newPage();
     await tab.setViewport(WIDE);
     tab.on("request", (request) => {
       if (!/^(data|blob|about):/.test(request.url()) && !request.url().startsWith(allowed)) {
@@ -210,7 +210,7 @@ class Visit {
     await tab.evaluate(() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 60))));
     // the figures draw themselves anew for the narrow window; on a busy machine that takes a while
     const fits = () => document.documentElement.scrollWidth <= document.documentElement.clientWidth + 1;
-    await tab.waitForFunction(fits, { polling: 50, timeout: 5000 }).catch(() => {});
+    await tab.waitForFunction(fits, { polling: 50, timeout: 20000 }).catch(() => {});
     this.add("narrow, dark", await tab.evaluate(sideways));
     await tab.evaluate(theme, "light");
     const again = [
@@ -261,8 +261,10 @@ async function main() {
   const findings = [];
   const queue = [...settings.pages];
   const worker = async () => {
+    // a context has a window of its own: a tab behind another one draws no frames, so no figure would follow
+    const window = await browser.createBrowserContext();
     for (let page = queue.shift(); page; page = queue.shift()) {
-      const visit = new Visit(browser, settings, page, findings);
+      const visit = new Visit(window, settings, page, findings);
       try {
         await visit.fromFile();
         if (!settings.filesOnly) await visit.fromServer(origin);
