@@ -20,6 +20,7 @@ integers. Everything that begins with log_ is in nats.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -31,8 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from nemlib.evaluate.likelihood import log_mean_exp
 from nemlib.training import Context, Learner
 
 __all__ = ["Bernoulli", "Categorical", "Connectivity", "LogisticMixture", "MADE", "MADELearner", "MaskedLinear",
@@ -40,6 +42,7 @@ __all__ = ["Bernoulli", "Categorical", "Connectivity", "LogisticMixture", "MADE"
 
 CODINGS = ("integers", "scaled", "one-hot")
 DEGREES = ("even", "shuffled", "uniform")
+LOG_SCALES = (-7.0, 30.0)           # a logistic law narrower than 1/1000 of the range gains nothing, nor a wider one
 
 
 # --- degrees, and the masks that follow from them ------------------------------------------------------------
@@ -107,18 +110,21 @@ class Connectivity:
         return position[:, None] > position
 
     def paths(self) -> Tensor:
-        """N(d, i), the number of paths through hidden units from input i to output d: (D, D) int64.
+        """N(d, i), the number of paths through hidden units from input i to output d: (D, D) float64.
 
-        Equations eq-made-paths and eq-made-deep-paths: the product of the masks.
+        Whole numbers, exact below 2⁵³. Equations eq-made-paths and eq-made-deep-paths: the product of the masks.
         """
         product, *others = (mask.double() for mask in self.masks())
         for mask in others:
             product = mask @ product
-        return product.long()
+        return product
 
     def connected(self) -> Tensor:
         """Whether input i reaches output d: (D, D) bool, rows outputs, columns inputs."""
-        return self.paths() > 0
+        product, *others = (mask.float() for mask in self.masks())
+        for mask in others:
+            product = (mask @ product).clamp_max(1)
+        return product > 0
 
     def lost(self) -> int:
         """How many of the D(D − 1)/2 pairs that the ordering allows have no path."""
@@ -141,7 +147,7 @@ def connectivity(
         (drawn by `uniform_degrees`), or one vector a layer.
     Raises ValueError for no dimension, a width below 1, a name that is unknown, and as `Connectivity` does.
     """
-    if dimensions < 1 or any(width < 1 for width in widths):
+    if any(number != int(number) or number < 1 for number in (dimensions, *widths)):
         raise ValueError("A MADE has at least one dimension and at least one unit in each hidden layer; "
                          f"{dimensions} dimensions and widths {list(widths)} came.")
     generator = torch.Generator().manual_seed(seed)
@@ -151,17 +157,25 @@ def connectivity(
         if order == "natural":
             ordering = torch.arange(dimensions)
     else:
-        ordering = torch.as_tensor(order, dtype=torch.int64)
+        ordering = whole_numbers("An ordering", order)
         if ordering.shape != (dimensions,):
             raise ValueError(f"An ordering of {dimensions} inputs names each once, shape ({dimensions},), but "
                              f"{tuple(ordering.shape)} came.")
     if not isinstance(degrees, str):
-        layers = tuple(torch.as_tensor(layer, dtype=torch.int64) for layer in degrees)
+        layers = tuple(whole_numbers("Degrees", layer) for layer in degrees)
         if [len(layer) for layer in layers] != list(widths):
             raise ValueError(f"Degrees came for layers of {[len(layer) for layer in layers]} units, but the "
                              f"widths are {list(widths)}.")
         return Connectivity(ordering, layers)
     return Connectivity(ordering, drawn_degrees(dimensions, widths, degrees, generator))
+
+
+def whole_numbers(what: str, numbers: Tensor | Sequence[int]) -> Tensor:
+    """The same numbers as int64 on the CPU, a copy. Raises ValueError for fractions."""
+    found = torch.as_tensor(numbers).cpu()
+    if (found != found.round() if found.is_floating_point() else torch.zeros(0)).any():
+        raise ValueError(f"{what} holds whole numbers, but {str(found.tolist())[:80]} came.")
+    return found.to(torch.int64, copy=True)
 
 
 def drawn_degrees(
@@ -235,8 +249,7 @@ class Categorical:
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         """log p(x_d | x_{<d}), nats. x (…, D), outputs (…, D, k) → (…, D)."""
-        chosen = outputs.gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
-        return chosen - outputs.logsumexp(-1)
+        return outputs.log_softmax(-1).gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
 
     def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Draws. (…, D, k) → (…, D)."""
@@ -273,7 +286,7 @@ class LogisticMixture:
         """log p(x_d | x_{<d}), nats. x (…, D), outputs (…, D, 3 · components) → (…, D)."""
         weights, means, log_scales = outputs.chunk(3, -1)
         half, x = 1 / (self.values - 1), x.unsqueeze(-1)
-        log_scales = log_scales.clamp_min(-7.0)             # narrower than 1/1000 of the range gains nothing
+        log_scales = log_scales.clamp(*LOG_SCALES)
         centre = (2 * half * x - 1 - means) * (-log_scales).exp()
         width = half * (-log_scales).exp()
         below, above = F.logsigmoid(centre + width), F.logsigmoid(width - centre)
@@ -286,7 +299,7 @@ class LogisticMixture:
         """Draws: a component, a logistic number, its nearest value. (…, D, 3 · components) → (…, D)."""
         weights, means, log_scales = outputs.chunk(3, -1)
         chosen = draw_index(weights, generator).unsqueeze(-1)
-        mean, scale = (part.gather(-1, chosen).squeeze(-1) for part in (means, log_scales.clamp_min(-7.0).exp()))
+        mean, scale = (part.gather(-1, chosen).squeeze(-1) for part in (means, log_scales.clamp(*LOG_SCALES).exp()))
         uniform = torch.rand(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
         drawn = mean + scale * torch.logit(uniform.clamp(1e-7, 1 - 1e-7))
         return ((drawn + 1) / 2 * (self.values - 1)).round().clamp(0, self.values - 1)
@@ -382,12 +395,14 @@ class MADE(nn.Module):
         super().__init__()
         self.coding = coding or ("integers" if law.values == 2 else "one-hot")
         one_of("coding", self.coding, CODINGS)
-        if not len(seeds):
-            raise ValueError("A MADE needs at least one seed for its masks, and none came.")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is the share of units left out, in [0, 1), but {dropout} came.")
+        if labels < 0:
+            raise ValueError(f"labels is the number of classes, 0 for none, but {labels} came.")
         self.dimensions, self.widths, self.law, self.classes = dimensions, tuple(widths), law, labels
-        self.order, self.degrees, self.seeds, self.residual = order, degrees, seeds, residual
+        self.order = order if isinstance(order, str) else whole_numbers("An ordering", order)
+        self.degrees = degrees if isinstance(degrees, str) else tuple(whole_numbers("Degrees", m) for m in degrees)
+        self.seeds, self.residual = whole_seeds(seeds), residual
         self.dropout, self.activation = dropout, activation
         first = self.plan(0)
         inputs = dimensions * (law.values if self.coding == "one-hot" else 1)
@@ -398,8 +413,9 @@ class MADE(nn.Module):
         self.output = MaskedLinear(sizes[-1], numbers, generator, **how)
         self.skip = MaskedLinear(inputs, numbers, generator, bias=False, **how) if direct else None
         if labels:
-            self.label_first = nn.Parameter(self.output.weight.new_zeros(labels, sizes[1] if widths else numbers))
             self.label_output = nn.Parameter(self.output.weight.new_zeros(labels, numbers))
+            if widths:
+                self.label_first = nn.Parameter(self.output.weight.new_zeros(labels, widths[0]))
         self.register_buffer("fingerprint", torch.tensor(self._fingerprint()))
         self.register_load_state_dict_pre_hook(check_fingerprint)
         self.wear(first)
@@ -414,7 +430,7 @@ class MADE(nn.Module):
     def plan(self, index: int) -> Connectivity:
         """The ordering and the degrees of the seed at that index, made anew."""
         return connectivity(self.dimensions, self.widths, order=self.order, degrees=self.degrees,
-                            seed=int(self.seeds[index]))
+                            seed=self.seeds[index])
 
     def plan_with(self, known: Tensor, seed: int = 0) -> Connectivity:
         """Masks whose ordering begins with the known inputs, so that the others can be drawn given them.
@@ -432,9 +448,13 @@ class MADE(nn.Module):
     def wear(self, plan: int | Connectivity) -> None:
         """Put on the masks of the seed at that index, or those of a `Connectivity`; weights stay as they are.
 
-        Raises ValueError for masks of other sizes, and for degrees that fall along a residual connection.
+        Raises ValueError for an index that no seed has, for masks of other sizes, and for degrees that fall along a
+        residual connection.
         """
-        plan = self.plan(plan) if isinstance(plan, int) else plan
+        if not isinstance(plan, Connectivity):
+            if not 0 <= plan < self.count:
+                raise ValueError(f"The masks of this MADE are numbered 0 to {self.count - 1}; {plan} was asked for.")
+            plan = self.plan(int(plan))
         widths = tuple(len(degrees) for degrees in plan.degrees)
         if (plan.dimensions, widths) != (self.dimensions, self.widths):
             raise ValueError(f"This MADE has {self.dimensions} dimensions and hidden layers of {self.widths}, but "
@@ -458,10 +478,10 @@ class MADE(nn.Module):
 
     def _fingerprint(self) -> int:
         """A number that other masks, laws or codings do not share, so that no checkpoint of those is taken."""
-        order = self.order if isinstance(self.order, str) else torch.as_tensor(self.order).tolist()
-        degrees = self.degrees if isinstance(self.degrees, str) else [list(map(int, m)) for m in self.degrees]
-        words = repr((self.dimensions, self.widths, self.law, self.coding, order, degrees, self.seeds,
-                      self.residual))
+        order = self.order if isinstance(self.order, str) else self.order.tolist()
+        degrees = self.degrees if isinstance(self.degrees, str) else [layer.tolist() for layer in self.degrees]
+        words = repr((int(self.dimensions), [int(width) for width in self.widths], self.law, self.coding, order,
+                      degrees, self.seeds, self.residual))
         return int.from_bytes(hashlib.sha256(words.encode()).digest()[:7], "little")
 
     # --- the law -----------------------------------------------------------------------------------------------
@@ -473,25 +493,26 @@ class MADE(nn.Module):
         """
         return self.network(encode(x, self.law.values, self.coding, self.output.weight.dtype), labels)
 
-    def network(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The same from coded inputs, (batch, D · numbers a dimension)."""
-        outputs = self.output(self.units(self.first(inputs, labels))) if self.hidden else self.output(inputs)
+    def network(self, inputs: Tensor, labels: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+        """The same from coded inputs, (batch, D · numbers a dimension); dropout: share of units left out."""
+        top = self.units(self.first(inputs, labels), dropout) if self.hidden else inputs
+        outputs = self.output(top)
         if self.skip is not None:
             outputs = outputs + self.skip(inputs)
         if labels is not None:
-            outputs = outputs + self.label_output[labels]
+            outputs = outputs + self.label_output[labels.long()]
         return outputs.unflatten(-1, (self.dimensions, self.law.parameters))
 
     def first(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:
         """The first hidden layer before its activation, (batch, width)."""
         below = self.hidden[0](inputs)
-        return below if labels is None else below + self.label_first[labels]
+        return below if labels is None else below + self.label_first[labels.long()]
 
-    def units(self, below: Tensor) -> Tensor:
+    def units(self, below: Tensor, dropout: float = 0.0) -> Tensor:
         """The last hidden layer, from the first one before its activation."""
-        h = F.dropout(self.activation(below), self.dropout, self.training and self.dropout > 0)
+        h = F.dropout(self.activation(below), dropout, dropout > 0)
         for layer in self.hidden[1:]:
-            above = F.dropout(self.activation(layer(h)), self.dropout, self.training and self.dropout > 0)
+            above = F.dropout(self.activation(layer(h)), dropout, dropout > 0)
             h = h + above if self.residual else above
         return h
 
@@ -507,10 +528,11 @@ class MADE(nn.Module):
         self.check(x, labels)
         return self.terms(x, labels)
 
-    def terms(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """`log_conditionals` without looking at the values."""
-        outputs = self(x, labels)
-        return self.law.log_prob(x.to(self.output.weight.dtype), outputs.to(self.output.weight.dtype))
+    def terms(self, x: Tensor, labels: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+        """`log_conditionals` without looking at the values, and with units left out where learning asks for it."""
+        number = self.output.weight.dtype
+        outputs = self.network(encode(x, self.law.values, self.coding, number), labels, dropout)
+        return self.law.log_prob(x.to(number), outputs.to(number))
 
     def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """log p(x) under the masks worn, exactly, nats. (batch, D) → (batch,). Raises ValueError as `check`.
@@ -519,25 +541,32 @@ class MADE(nn.Module):
         """
         return self.log_conditionals(x, labels).sum(-1)
 
-    def ensemble_log_prob(self, x: Tensor, labels: Tensor | None = None, plans: int | None = None) -> Tensor:
-        """log (1/M) Σ_m p_m(x), the law that first draws one of the first `plans` masks: (batch,), nats.
+    @torch.no_grad()
+    def log_prob_by_mask(self, x: Tensor, labels: Tensor | None = None, plans: int | None = None) -> Tensor:
+        """log p_m(x) under each of the first `plans` masks, nats, without a gradient: (batch, D) → (plans, batch).
 
-        plans: None for all. The masks worn before are worn again. Equations eq-made-ensemble and
-        eq-made-logsumexp. Raises ValueError as `check`, and for fewer than one set of masks or more than there are.
+        plans: None for all. The masks worn before are worn again. Raises ValueError as `check`, and for fewer than
+        one set of masks or more than there are.
         """
         plans = self.count if plans is None else plans
         if not 1 <= plans <= self.count:
-            raise ValueError(f"This MADE has {self.count} sets of masks, and a mixture of {plans} was asked for.")
+            raise ValueError(f"This MADE has {self.count} sets of masks, and {plans} of them were asked for.")
         self.check(x, labels)
-        worn, total = self.connectivity, None
+        worn, found = self.connectivity, []
         try:
             for index in range(plans):
                 self.wear(index)
-                log_p = self.terms(x, labels).sum(-1)
-                total = log_p if total is None else torch.logaddexp(total, log_p)
+                found.append(self.terms(x, labels).sum(-1))
         finally:
             self.wear(worn)
-        return total - math.log(plans)
+        return torch.stack(found)
+
+    def ensemble_log_prob(self, x: Tensor, labels: Tensor | None = None, plans: int | None = None) -> Tensor:
+        """log (1/M) Σ_m p_m(x), the law that first draws one of the first `plans` masks: (batch,), nats.
+
+        Arguments and errors as in `log_prob_by_mask`. Equations eq-made-ensemble and eq-made-logsumexp.
+        """
+        return log_mean_exp(self.log_prob_by_mask(x, labels, plans))
 
     # --- drawing -------------------------------------------------------------------------------------------------
 
@@ -560,6 +589,7 @@ class MADE(nn.Module):
         then the conditionals at hand are not those that are needed. Equation eq-made-completion.
         """
         self.check_known(known)
+        self.check_shape(x)
         known = known.to(x.device)
         x = torch.where(known, x, torch.zeros_like(x)).to(self.output.weight.dtype)
         self.check(x, labels)
@@ -574,30 +604,26 @@ class MADE(nn.Module):
         """The unknown dimensions in turn. A pass needs no more than one row of the outputs, and a dimension that
         has been drawn adds its columns to the first layer: nothing else in it changes.
         """
-        training, per = self.training, self.law.parameters
-        x, each = x.clone(), self.law.values if self.coding == "one-hot" else 1
+        per, each = self.law.parameters, self.law.values if self.coding == "one-hot" else 1
+        x, given = x.clone(), known.tolist()
         inputs = encode(x, self.law.values, self.coding, x.dtype) * known.repeat_interleave(each)
-        first = self.hidden[0] if self.hidden else self.output
-        columns, rows = first.masked(), self.output.masked()
+        columns, rows = (self.hidden[0] if self.hidden else self.output).masked(), self.output.masked()
         skips = None if self.skip is None else self.skip.masked()
-        self.eval()
         below = self.first(inputs, labels) if self.hidden else None
         for d in self.connectivity.order.tolist():
-            if known[d]:
+            if given[d]:
                 continue
-            mine = slice(d * per, (d + 1) * per)
-            top = self.units(below) if self.hidden else inputs
+            mine, here = slice(d * per, (d + 1) * per), slice(d * each, (d + 1) * each)
+            top = inputs if below is None else self.units(below)
             outputs = F.linear(top, rows[mine], self.output.bias[mine])
             if skips is not None:
                 outputs = outputs + F.linear(inputs, skips[mine])
             if labels is not None:
-                outputs = outputs + self.label_output[labels, mine]
-            x[:, d] = self.law.sample(outputs.unsqueeze(-2), generator).squeeze(-1)
-            here = slice(d * each, (d + 1) * each)
+                outputs = outputs + self.label_output[labels.long(), mine]
+            x[:, d] = self.law.sample(outputs.to(x.dtype).unsqueeze(-2), generator).squeeze(-1)
             inputs[:, here] = encode(x[:, d:d + 1], self.law.values, self.coding, x.dtype)
-            if self.hidden:
+            if below is not None:
                 below = below + F.linear(inputs[:, here], columns[:, here])
-        self.train(training)
         return x
 
     # --- what is refused -------------------------------------------------------------------------------------------
@@ -606,17 +632,23 @@ class MADE(nn.Module):
         """Raises ValueError for another shape than (batch, D), values other than 0, …, k − 1, and labels that are
         missing, not asked for, of another shape, or none of the classes.
         """
-        if x.dim() != 2 or x.shape[1] != self.dimensions:
-            raise ValueError(f"This MADE is for examples of shape (batch, {self.dimensions}), but "
-                             f"{tuple(x.shape)} came: flatten images.")
+        self.check_shape(x)
         check_whole(x, self.law.values)
         if (labels is None) != (not self.classes):
             raise ValueError("This MADE is a law given labels, and none came." if self.classes else
                              "This MADE knows no labels, and some came: build it with labels=….")
-        if labels is not None and (labels.shape != x.shape[:1] or labels.is_floating_point()
-                                   or not len(labels) or labels.min() < 0 or labels.max() >= self.classes):
-            raise ValueError(f"Labels are whole numbers 0 to {self.classes - 1}, shape ({len(x)},); "
-                             f"{tuple(labels.shape)} of type {labels.dtype} came, or others than those.")
+        if labels is None:
+            return
+        if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+            raise ValueError(f"Labels are whole numbers, one for each example, shape ({len(x)},); "
+                             f"{tuple(labels.shape)} of type {labels.dtype} came.")
+        if len(labels) and not (labels.min() >= 0 and labels.max() < self.classes):
+            raise ValueError(f"Labels are 0 to {self.classes - 1}, but {labels.min()} to {labels.max()} came.")
+
+    def check_shape(self, x: Tensor) -> None:
+        if x.dim() != 2 or x.shape[1] != self.dimensions:
+            raise ValueError(f"This MADE is for examples of shape (batch, {self.dimensions}), but "
+                             f"{tuple(x.shape)} came: flatten images.")
 
     def check_known(self, known: Tensor) -> None:
         if known.dtype != torch.bool or known.shape != (self.dimensions,):
@@ -630,6 +662,20 @@ def check_whole(x: Tensor, values: int) -> None:
     if not (low >= 0 and high <= values - 1 and (not x.is_floating_point() or bool((x == x.round()).all()))):
         raise ValueError(f"The values are whole numbers from 0 to {values - 1}, but others came (range {low:g} to "
                          f"{high:g}): binarize grey images, or round them to levels.")
+
+
+def whole_seeds(seeds: Sequence[int]) -> range | tuple[int, ...]:
+    """The seeds in one way of writing them: a range where their steps are equal, else a tuple.
+
+    Raises ValueError for none, and for anything but whole numbers.
+    """
+    if isinstance(seeds, int) or not len(seeds) or (
+            not isinstance(seeds, range) and any(int(seed) != seed for seed in seeds)):
+        raise ValueError(f"seeds is a sequence of one or more whole numbers, such as range(8); {seeds!r} came.")
+    numbers = seeds if isinstance(seeds, range) else tuple(int(seed) for seed in seeds)
+    steps = numbers[1] - numbers[0] if len(numbers) > 1 else 1
+    even = range(numbers[0], numbers[0] + steps * len(numbers), steps) if steps else numbers
+    return even if isinstance(numbers, range) or tuple(even) == numbers else numbers
 
 
 def check_fingerprint(made: MADE, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
@@ -649,7 +695,8 @@ class LearningState(nn.Module):
         super().__init__()
         self.made = made
         if averaging:
-            self.averaged = AveragedModel(made, multi_avg_fn=get_ema_multi_avg_fn(averaging))
+            self.averaged = copy.deepcopy(made).requires_grad_(False)
+            self.follow = get_ema_multi_avg_fn(averaging)
 
 
 class MADELearner(Learner):
@@ -657,11 +704,12 @@ class MADELearner(Learner):
 
     optimizer: of the network's parameters. Batches are (batch, D), or {"x": …, "labels": …}. binarize: draw 0 or 1
     for each pixel anew in every step, with its grey value as probability. averaging: if not 0, `averaged` follows
-    the network as a mean with that decay a step. evaluated: masks in the mixture that an evaluation looks at.
+    the network as a mean with that decay a step. evaluated: masks in the mixture that an evaluation looks at. Dropout
+    is in the loss of a step, and nowhere else.
     scheduler, clip_norm: as in `GradientLearner`. The metric of a step is the loss, −log p(x) in nats, a mean
     over the batch; an evaluation's is "nll", in nats too.
-    Raises ValueError for averaging outside of [0, 1), for binarize with other values than bits, and in training
-    for values that the law does not have.
+    Raises ValueError for averaging outside of [0, 1), for binarize with other values than bits, for more masks
+    evaluated than there are, and in training for values that the law does not have.
     """
 
     module: LearningState
@@ -674,6 +722,8 @@ class MADELearner(Learner):
             raise ValueError(f"averaging is the decay of a mean, in [0, 1), but {averaging} came.")
         if binarize and made.law.values != 2:
             raise ValueError(f"Grey images are drawn as bits, but this MADE's law is {made.law}.")
+        if not 1 <= evaluated <= made.count:
+            raise ValueError(f"An evaluation looks at 1 to {made.count} sets of masks, but evaluated={evaluated} came.")
         self.module = LearningState(made, averaging)
         self.binarize, self.evaluated, self.clip_norm = binarize, evaluated, clip_norm
         self.optimizers = {"optimizer": optimizer}
@@ -687,7 +737,7 @@ class MADELearner(Learner):
     @property
     def averaged(self) -> MADE:
         """The averaged network where there is one, else the network itself."""
-        return self.module.averaged.module if hasattr(self.module, "averaged") else self.module.made
+        return getattr(self.module, "averaged", self.module.made)
 
     def begin_epoch(self, context: Context) -> None:
         if context.epoch == 1:
@@ -716,18 +766,18 @@ class MADELearner(Learner):
             loss = self.step_loss(self.drawn(x, context.generator), labels)
         context.update(self.optimizers["optimizer"], loss, clip_norm=self.clip_norm)
         if hasattr(self.module, "averaged"):
-            self.module.averaged.update_parameters(self.made)
+            self.module.follow(list(self.averaged.parameters()), list(self.made.parameters()), None)
         return {"loss": loss.detach()}
 
     def loss(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """−log p(x), a mean over the batch, nats."""
-        return -self.made.terms(x, labels).sum() / len(x)
+        return -self.made.terms(x, labels, self.made.dropout).sum() / len(x)
 
     def drawn(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """The images with each pixel drawn, or as they are."""
         if not self.binarize:
             return images
-        uniform = torch.rand(images.shape, generator=generator, dtype=images.dtype, device=images.device)
+        uniform = torch.rand(images.shape, generator=generator, device=images.device)
         return torch.lt(uniform, images, out=uniform)
 
     def evaluate(self, data: Any, context: Context) -> Mapping[str, Tensor]:
@@ -739,7 +789,7 @@ class MADELearner(Learner):
         x, total = self.drawn(x, context.generator), 0.0
         for rows in torch.arange(len(x), device=x.device).split(1000):
             mine = None if labels is None else labels[rows]
-            total += self.averaged.ensemble_log_prob(x[rows], mine, self.evaluated).double().sum().cpu()
+            total += self.averaged.ensemble_log_prob(x[rows], mine, self.evaluated).cpu().double().sum()
         return {"nll": -total / len(x)}
 
     def compile(self, mode: str) -> None:

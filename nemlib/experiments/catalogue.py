@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 
-from nemlib.experiments import autoencoder, gibbs, neural_em, rbm, vae
+from nemlib.experiments import autoencoder, gibbs, made, neural_em, rbm, vae
 from nemlib.experiments.experiment import Experiment
 
 FAMILIES = (
@@ -14,6 +14,7 @@ FAMILIES = (
     rbm,
     autoencoder,
     vae,
+    made,
     neural_em,
 )
 
