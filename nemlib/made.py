@@ -130,6 +130,11 @@ class Connectivity:
         """How many of the D(D − 1)/2 pairs that the ordering allows have no path."""
         return int((self.direct() & ~self.connected()).sum())
 
+    def staircase(self) -> bool:
+        """Whether every mask is closed to the right of a line that only moves right from row to row."""
+        return (torch.equal(self.order, torch.arange(self.dimensions))
+                and all(bool((degrees.diff() >= 0).all()) for degrees in self.degrees))
+
     def blind(self) -> Tensor:
         """Outputs that see no input although one comes before them: (D,) bool."""
         return ~self.connected().any(1) & (self.position > 1)
@@ -361,6 +366,12 @@ class MaskedLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(outputs, **how).uniform_(-bound, bound, generator=generator)) \
             if bias else None
         self.register_buffer("mask", torch.ones(outputs, inputs, **how), persistent=False)
+        self.steps: tuple[Step, ...] = ()
+
+    def put_on(self, mask: Tensor, staircase: bool = False) -> None:
+        """Take another mask, (outputs, inputs) of any type; staircase: it is one, see `Connectivity.staircase`."""
+        self.mask.copy_(mask)
+        self.steps = steps_of(mask) if staircase else ()
 
     def masked(self) -> Tensor:
         """W ⊙ M, (outputs, inputs)."""
@@ -368,6 +379,53 @@ class MaskedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.masked(), self.bias)
+
+    def stepwise(self, x: Tensor) -> Tensor:
+        """The same, leaving out most of what the mask closes where it is a staircase: half of the work."""
+        return MaskedSteps.apply(x, self.weight, self.mask, self.bias, self.steps) if self.steps else self(x)
+
+
+Step = tuple[int, int, int]             # rows from, rows to, and how many inputs the last of them sees
+STEPS, SMALLEST = 8, 125                # steps of a staircase, and how many rows each has at least
+
+
+def steps_of(mask: Tensor) -> tuple[Step, ...]:
+    """A staircase cut into steps of about equal height."""
+    seen = mask.sum(1, dtype=torch.int64).tolist()
+    count = max(1, min(STEPS, len(seen) // SMALLEST))
+    edges = [len(seen) * step // count for step in range(count + 1)]
+    return tuple((first, last, seen[last - 1]) for first, last in zip(edges, edges[1:]))
+
+
+class MaskedSteps(torch.autograd.Function):
+    """b + (W ⊙ M) x for a staircase M, step by step: columns beyond a step's last input are neither multiplied
+    nor given a gradient. Follows autocast. Its backward pass has no derivative of its own.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None, steps: tuple) -> Tensor:
+        device = x.device.type
+        number = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        x, parts = x.to(number), []
+        y = x.new_empty(len(x), len(weight))
+        for first, last, seen in steps:
+            parts.append(torch.mul(weight[first:last, :seen], mask[first:last, :seen]).to(number))
+            torch.mm(x[:, :seen], parts[-1].mT, out=y[:, first:last])
+        ctx.save_for_backward(x, mask, *parts)
+        ctx.steps, ctx.biased = steps, bias is not None
+        return y if bias is None else y.add_(bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, mask, *parts = ctx.saved_tensors
+        below, gradient = ctx.needs_input_grad[0], gradient.to(x.dtype)
+        to_x, to_weight = torch.zeros_like(x) if below else None, torch.zeros_like(mask)
+        for (first, last, seen), part in zip(ctx.steps, parts):
+            mine = gradient[:, first:last]
+            torch.mul(mine.mT @ x[:, :seen], mask[first:last, :seen], out=to_weight[first:last, :seen])
+            if below:
+                to_x[:, :seen].addmm_(mine, part)
+        return to_x, to_weight, None, gradient.sum(0, dtype=mask.dtype) if ctx.biased else None, None
 
 
 class MADE(nn.Module):
@@ -469,12 +527,46 @@ class MADE(nn.Module):
         seen = position.repeat_interleave(lowest.weight.shape[1] // self.dimensions)
         rows = position.repeat_interleave(self.law.parameters)
         senders = [seen, *(degrees.to(device) for degrees in plan.degrees)]
+        stairs = plan.staircase()
         for layer, below, degrees in zip(self.hidden, senders, senders[1:]):
-            layer.mask.copy_(degrees[:, None] >= below)
-        self.output.mask.copy_(rows[:, None] > senders[-1])
+            layer.put_on(degrees[:, None] >= below, stairs)
+        self.output.put_on(rows[:, None] > senders[-1], stairs)
         if self.skip is not None:
-            self.skip.mask.copy_(rows[:, None] > seen)
+            self.skip.put_on(rows[:, None] > seen, stairs)
         self.connectivity = plan
+
+    def renamed(self, order: Tensor) -> MADE:
+        """The same law of the same values under other names: what is input t here is input order[t] there.
+
+        So `made.renamed(order).log_prob(x)` is `made.log_prob(x[:, order])`. It serves learning: a network whose
+        ordering is natural costs half as much, so pixels are put in their order first, and back at the end.
+        Raises ValueError for an order that is no permutation, and where the ordering differs from seed to seed.
+        """
+        check_order(order)
+        if isinstance(self.order, str) and self.order != "natural":
+            raise ValueError("Only a MADE with one ordering, natural or given, can be renamed; this one's is random.")
+        other = copy.deepcopy(self)
+        before = torch.arange(self.dimensions) if isinstance(self.order, str) else self.order
+        other.order = order.cpu()[before]
+        if torch.equal(other.order, torch.arange(self.dimensions)):
+            other.order = "natural"
+        places, numbers = order.to(self.output.weight.device), torch.arange(self.law.parameters)
+        rows = (places[:, None] * self.law.parameters + numbers.to(places.device)).flatten()
+        each = (self.hidden[0] if self.hidden else self.output).weight.shape[1] // self.dimensions
+        columns = (places[:, None] * each + torch.arange(each, device=places.device)).flatten()
+        with torch.no_grad():
+            for layer in (other.hidden[0] if other.hidden else other.output, other.skip):
+                if layer is None:
+                    continue
+                layer.weight[:, columns] = layer.weight.clone()
+            for layer in (other.output, other.skip):
+                for tensor in () if layer is None else layer.parameters():
+                    tensor[rows] = tensor.clone()
+            if self.classes:
+                other.label_output[:, rows] = other.label_output.clone()
+        other.fingerprint.fill_(other._fingerprint())
+        other.wear(0)
+        return other
 
     def _fingerprint(self) -> int:
         """A number that other masks, laws or codings do not share, so that no checkpoint of those is taken."""
@@ -493,26 +585,30 @@ class MADE(nn.Module):
         """
         return self.network(encode(x, self.law.values, self.coding, self.output.weight.dtype), labels)
 
-    def network(self, inputs: Tensor, labels: Tensor | None = None, dropout: float = 0.0) -> Tensor:
-        """The same from coded inputs, (batch, D · numbers a dimension); dropout: share of units left out."""
-        top = self.units(self.first(inputs, labels), dropout) if self.hidden else inputs
-        outputs = self.output(top)
+    def network(self, inputs: Tensor, labels: Tensor | None = None, training: bool = False) -> Tensor:
+        """The same from coded inputs, (batch, D · numbers a dimension).
+
+        training: with units left out, and what the masks close left out of the work where that pays.
+        """
+        top = self.units(self.first(inputs, labels, training), training) if self.hidden else inputs
+        outputs = apply(self.output, top, training)
         if self.skip is not None:
-            outputs = outputs + self.skip(inputs)
+            outputs = outputs + apply(self.skip, inputs, training)
         if labels is not None:
             outputs = outputs + self.label_output[labels.long()]
         return outputs.unflatten(-1, (self.dimensions, self.law.parameters))
 
-    def first(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:
+    def first(self, inputs: Tensor, labels: Tensor | None = None, training: bool = False) -> Tensor:
         """The first hidden layer before its activation, (batch, width)."""
-        below = self.hidden[0](inputs)
+        below = apply(self.hidden[0], inputs, training)
         return below if labels is None else below + self.label_first[labels.long()]
 
-    def units(self, below: Tensor, dropout: float = 0.0) -> Tensor:
+    def units(self, below: Tensor, training: bool = False) -> Tensor:
         """The last hidden layer, from the first one before its activation."""
-        h = F.dropout(self.activation(below), dropout, dropout > 0)
+        drop = training and self.dropout > 0
+        h = F.dropout(self.activation(below), self.dropout, drop)
         for layer in self.hidden[1:]:
-            above = F.dropout(self.activation(layer(h)), dropout, dropout > 0)
+            above = F.dropout(self.activation(apply(layer, h, training)), self.dropout, drop)
             h = h + above if self.residual else above
         return h
 
@@ -528,10 +624,10 @@ class MADE(nn.Module):
         self.check(x, labels)
         return self.terms(x, labels)
 
-    def terms(self, x: Tensor, labels: Tensor | None = None, dropout: float = 0.0) -> Tensor:
-        """`log_conditionals` without looking at the values, and with units left out where learning asks for it."""
+    def terms(self, x: Tensor, labels: Tensor | None = None, training: bool = False) -> Tensor:
+        """`log_conditionals` without looking at the values; training: as in `network`."""
         number = self.output.weight.dtype
-        outputs = self.network(encode(x, self.law.values, self.coding, number), labels, dropout)
+        outputs = self.network(encode(x, self.law.values, self.coding, number), labels, training)
         return self.law.log_prob(x.to(number), outputs.to(number))
 
     def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -656,6 +752,10 @@ class MADE(nn.Module):
                              f"{known.dtype} of shape {tuple(known.shape)} came.")
 
 
+def apply(layer: MaskedLinear, x: Tensor, training: bool) -> Tensor:
+    return layer.stepwise(x) if training else layer(x)
+
+
 def check_whole(x: Tensor, values: int) -> None:
     """Raises ValueError for values that are not 0, …, k − 1."""
     low, high = (bound.item() for bound in x.aminmax()) if x.numel() else (0, 0)
@@ -771,7 +871,7 @@ class MADELearner(Learner):
 
     def loss(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """−log p(x), a mean over the batch, nats."""
-        return -self.made.terms(x, labels, self.made.dropout).sum() / len(x)
+        return -self.made.terms(x, labels, training=True).sum() / len(x)
 
     def drawn(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """The images with each pixel drawn, or as they are."""
