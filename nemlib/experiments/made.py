@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from nemlib import data
+from nemlib.evaluate.likelihood import log_mean_exp
 from nemlib.experiments import results
 from nemlib.experiments.experiment import Built, Experiment, generator
 from nemlib.experiments.record import Record
 from nemlib.experiments.results import Metric
-from nemlib.made import MADE, LearningState, MADELearner
-from nemlib.training import Context, Learner, TrainingSettings, cosine_schedule, derived_seed, seeded
+from nemlib.made import MADE, LearningState, MADELearner, connectivity
+from nemlib.training import Context, Learner, TrainingSettings, cosine_schedule, derived_seed
 
 CURVES = ("valid_nll", "train_nll")
 
@@ -36,12 +37,17 @@ CURVES = ("valid_nll", "train_nll")
 
 @dataclass(frozen=True)
 class Network:
-    """The MADE, its arguments under their own names; masks: how many seeds, 0, 1, …, its masks come from."""
+    """The MADE, its arguments under their own names.
+
+    masks: how many seeds, 0, 1, …, its masks come from. members: how many such networks there are, each with weights
+    and a random ordering of its own; what is recorded is their mixture.
+    """
 
     widths: tuple[int, ...] = (500,)
     order: str = "random"
     degrees: str = "even"
     masks: int = 1
+    members: int = 1
     direct: bool = False
     residual: bool = False
     dropout: float = 0.0
@@ -98,6 +104,13 @@ ONE_LAYER = {
     "book": Settings(),
     "full": Settings(learning=Learning(100)),
 }
+MASKS = {
+    "smoke": smoke(Network((16,), masks=4), 4),
+    "book": Settings(Network((1000,), masks=16), learning=Learning(40, precision="bfloat16"),
+                     likelihood=Likelihood(8, 4)),
+    "full": Settings(Network((2000,), masks=32), learning=Learning(300, precision="bfloat16"),
+                     likelihood=Likelihood(10, 8)),
+}
 FOR_THE_PAGE = {
     "smoke": smoke(Network((16,), "natural")),
     "book": Settings(Network((256,), "natural"), learning=Learning(40), likelihood=Likelihood(4)),
@@ -105,28 +118,36 @@ FOR_THE_PAGE = {
 }
 
 
-# --- The learner: training that keeps its curves and its best network ----------------------------------------
+# --- The learner: training that keeps its curves and its best networks ---------------------------------------
 
 
-class RecordedState(LearningState):
-    """`LearningState` with the record of its evaluations and the best network so far."""
+class RecordedState(nn.Module):
+    """What the members' learning carries from step to step, the best network of each, and the evaluations."""
 
-    def __init__(self, made: MADE, averaging: float, evaluations: int) -> None:
-        super().__init__(made, averaging)
-        self.best = copy.deepcopy(made).requires_grad_(False)
+    def __init__(self, members: Sequence[LearningState], evaluations: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.best = nn.ModuleList(copy.deepcopy(state.made).requires_grad_(False) for state in members)
+        self.register_buffer("best_nll", torch.full((len(self.best),), torch.inf))
         self.record = Record(evaluations, CURVES)
 
     def shipped(self) -> dict[str, Tensor]:
-        """The best network, matrices as bytes, and the curves."""
-        return packed(self.best, "best.") | {f"record.{name}": value
-                                             for name, value in self.record.state_dict().items()}
+        """The best networks, matrices as bytes, and the curves."""
+        found = {f"record.{name}": value for name, value in self.record.state_dict().items()}
+        for number, network in enumerate(self.best):
+            found |= packed(network, f"best{number}.")
+        return found
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Takes what a checkpoint holds, or what `shipped` gives: then every network is the best one."""
-        if "best.fingerprint" in state_dict and "made.fingerprint" not in state_dict:
-            best = unpacked(state_dict, self.made, "best.")
-            state_dict = {name: value for name, value in state_dict.items() if name.startswith("record.")}
-            state_dict |= everywhere(self, best) | {f"best.{name}": value for name, value in best.items()}
+        if "best0.fingerprint" in state_dict:
+            found = {name: value for name, value in state_dict.items() if name.startswith("record.")}
+            found["best_nll"] = self.best_nll
+            for number, state in enumerate(self.members):
+                best = unpacked(state_dict, state.made, f"best{number}.")
+                found |= {f"members.{number}.{name}": value for name, value in everywhere(state, best).items()}
+                found |= {f"best.{number}.{name}": value for name, value in best.items()}
+            state_dict = found
         return super().load_state_dict(state_dict, strict, assign)
 
 
@@ -169,39 +190,59 @@ def unpacked(tensors: Mapping[str, Tensor], made: MADE, prefix: str) -> dict[str
     return found
 
 
-class RecordedLearning(MADELearner):
-    """`MADELearner` that keeps what it saw of held-out images, and the network that did best on them.
+class RecordedLearning(Learner):
+    """Trains its members side by side, keeps what it saw of held-out images, and each member at its best on them.
 
-    sample: training images, of 0 and 1, that are looked at as well; the rest as for `MADELearner`.
+    orders: which pixel comes first, second, … for each member, or None for pixels as they are numbered (see
+    `ordering`). sample: training images, of 0 and 1, that are looked at as well.
     """
 
     module: RecordedState
 
-    def __init__(self, made: MADE, sample: Tensor, evaluations: int, averaging: float, **options: Any) -> None:
-        super().__init__(made, averaging=averaging, **options)
-        self.sample, self.at = sample, 0
-        self.module = RecordedState(made, averaging, evaluations)
+    def __init__(self, members: Sequence[MADELearner], orders: Sequence[Tensor | None], sample: Tensor,
+                 evaluations: int, likelihood: Likelihood) -> None:
+        self.members, self.orders, self.sample = members, orders, sample
+        self.likelihood, self.at = likelihood, 0
+        self.module = RecordedState([member.module for member in members], evaluations)
+        self.optimizers = {f"member {k}": member.optimizers["optimizer"] for k, member in enumerate(members)}
+        self.schedulers = {f"member {k}": member.schedulers["optimizer"] for k, member in enumerate(members)}
 
     def training_step(self, batch: Tensor, context: Context) -> Mapping[str, Tensor]:
         self.at = context.step
-        return super().training_step(batch, context)
+        losses = [member.training_step(arranged(batch, order), context)["loss"]
+                  for member, order in zip(self.members, self.orders)]
+        return {"loss": torch.stack(losses).mean()}
+
+    def log_prob(self, networks: Sequence[MADE], images: Tensor, masks: int) -> Tensor:
+        """log p of each image under each network's first masks: (networks · masks, images), on the CPU."""
+        return torch.cat([torch.cat([network.log_prob_by_mask(part, plans=masks).cpu().double()
+                                     for part in arranged(images, order).split(1000)], 1)
+                          for network, order in zip(networks, self.orders)])
 
     def evaluate(self, data: Tensor | None, context: Context) -> Mapping[str, float | Tensor]:
-        """−log p(x), nats, of the averaged network on held-out and on some training images."""
+        """−log p(x), nats, under the mixture of the averaged networks, of held-out and of training images."""
         if data is None:
             return {}
-        drawn, self.binarize = self.binarize, False         # these images are 0 and 1 already
-        try:
-            found = {"valid_nll": super().evaluate(data, context)["nll"],
-                     "train_nll": super().evaluate(self.sample.to(data.device), context)["nll"]}
-        finally:
-            self.binarize = drawn
+        masks, networks = self.likelihood.masks, [member.averaged for member in self.members]
+        valid = self.log_prob(networks, data, masks)
+        train = self.log_prob(networks, self.sample.to(data.device), masks)
+        found = {"valid_nll": -log_mean_exp(valid).mean(), "train_nll": -log_mean_exp(train).mean()}
         if self.at:
-            before = self.module.record.curves()["valid_nll"][1]
             self.module.record.add(self.at, found)
-            if len(before) == 0 or found["valid_nll"] < before.min():
-                self.module.best.load_state_dict(self.averaged.state_dict())
+            for number, log_p in enumerate(valid.split(masks)):
+                self.keep(number, -log_mean_exp(log_p).mean())
         return found
+
+    def keep(self, number: int, nll: Tensor) -> None:
+        """That member as its best, where it is."""
+        if nll < self.module.best_nll[number]:
+            self.module.best_nll[number] = nll
+            self.module.best[number].load_state_dict(self.members[number].averaged.state_dict())
+
+
+def arranged(images: Tensor, order: Tensor | None) -> Tensor:
+    """The pixels in that order, as the network sees them."""
+    return images if order is None else images[:, order.to(images.device)]
 
 
 # --- Building and measuring -----------------------------------------------------------------------------------
@@ -220,60 +261,73 @@ def load_digits(digits: Digits) -> dict[str, Tensor]:
     return {split: each[:counts[split]] for split, each in images.items()}
 
 
-def make_network(how: Network, seed: int) -> MADE:
-    """The network with its first weights, which depend on the seed alone."""
-    return MADE(784, how.widths, generator(seed, "weights"), order=how.order, degrees=how.degrees,
+def ordering(how: Network, member: int = 0) -> Tensor | None:
+    """The random ordering of a member with one set of masks, (784,); None where orderings are natural or several.
+
+    Such a member learns from pixels in this order, and is natural to itself, which costs half as much as masks
+    without a pattern; `trained` gives the pixels their names back.
+    """
+    if how.order != "random" or how.masks > 1:
+        return None
+    return connectivity(784, [], order="random", seed=member).order
+
+
+def make_network(how: Network, seed: int, member: int = 0) -> MADE:
+    """A member with its first weights, which depend on the seed alone."""
+    order = how.order if ordering(how) is None else "natural"
+    return MADE(784, how.widths, generator(seed, f"weights {member}"), order=order, degrees=how.degrees,
                 seeds=range(how.masks), direct=how.direct, residual=how.residual, dropout=how.dropout)
 
 
-def optimiser(network: MADE, how: Learning) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(network.parameters(), how.learning_rate, weight_decay=how.weight_decay, fused=True)
+def make_member(settings: Settings, seed: int, number: int, steps: int) -> MADELearner:
+    how, network = settings.learning, make_network(settings.network, seed, number)
+    optimizer = torch.optim.AdamW(network.parameters(), how.learning_rate, weight_decay=how.weight_decay,
+                                  fused=True)
+    return MADELearner(network, optimizer, binarize=settings.digits.binarization == "dynamic",
+                       averaging=how.averaging, scheduler=cosine_schedule(optimizer, steps, how.warm_up))
 
 
 def build(settings: Settings, seed: int) -> Built:
     how, digits, images = settings.learning, settings.digits, load_digits(settings.digits)
-    network = make_network(settings.network, seed)
-    steps_per_epoch = len(images["train"]) // how.batch_size
-    optimizer = optimiser(network, how)
-    sample = images["train"][:len(images["valid"])]
+    steps_per_epoch, numbers = len(images["train"]) // how.batch_size, range(settings.network.members)
     learner = RecordedLearning(
-        network, data.binarize_fixed(sample, digits.seed),
-        evaluations=how.epochs // settings.likelihood.every + 1, averaging=how.averaging, optimizer=optimizer,
-        binarize=digits.binarization == "dynamic", evaluated=settings.likelihood.masks,
-        scheduler=cosine_schedule(optimizer, how.epochs * steps_per_epoch, how.warm_up))
+        [make_member(settings, seed, number, how.epochs * steps_per_epoch) for number in numbers],
+        [ordering(settings.network, number) for number in numbers],
+        data.binarize_fixed(images["train"][:len(images["valid"])], digits.seed),
+        how.epochs // settings.likelihood.every + 1, settings.likelihood)
     loop = TrainingSettings(epochs=how.epochs, batch_size=how.batch_size, precision=how.precision,
                             evaluate_every=settings.likelihood.every * steps_per_epoch,
                             report_every=min(100, steps_per_epoch))
     return Built(learner, images["train"], images["valid"], loop)
 
 
-def sizes(masks: int) -> list[int]:
-    """Numbers of masks whose mixture is measured: 1, 2, 4, … and all."""
-    return sorted({min(2**k, masks) for k in range(masks.bit_length() + 1)})
+def sizes(parts: int) -> list[int]:
+    """Numbers of masks or members whose mixture is measured: 1, 2, 4, … and all."""
+    return sorted({min(2**k, parts) for k in range(parts.bit_length() + 1)})
 
 
 def protocol(digits: Digits, split: str, count: int) -> str:
-    how = {"fixed": "fixed binarization of the literature",
-           "dynamic": f"each pixel drawn once from its grey value, seed {digits.seed}"}
-    how["once"] = how["dynamic"]
-    return f"{count:,} MNIST {split} images, {how[digits.binarization]}; exact"
+    once = f"each pixel drawn once from its grey value, seed {digits.seed}"
+    how = {"fixed": "fixed binarization of the literature"}.get(digits.binarization, once)
+    return f"{count:,} MNIST {split} images, {how}; exact"
 
 
 @torch.no_grad()
 def measure(built: Built, settings: Settings, device: torch.device, seed: int) -> dict[str, Metric]:
-    """−log p(x) of held-out images under the best network as it is shipped: first mask, and mixtures of masks."""
-    module = built.learner.module
-    module.load_state_dict(module.shipped())
-    network, found = module.best, {}
+    """−log p(x) of held-out images under the best networks as they are shipped: the first mask, and mixtures."""
+    learner, found = built.learner, {}
+    learner.module.load_state_dict(learner.module.shipped())
+    network = settings.network
+    parts, of = network.masks * network.members, "networks" if network.members > 1 else "masks"
     for split, words in (("valid", "validation"), ("test", "test")):
         images = load_digits(settings.digits)[split].to(device)
-        parts = [network.log_prob_by_mask(part).cpu().double() for part in images.split(1000)]
-        by_mask, how = torch.cat(parts, 1), protocol(settings.digits, words, len(images))
-        for count in sizes(network.count):
-            nll = -(by_mask[:count].logsumexp(0) - torch.tensor(float(count)).log())
-            name = f"{split}_nll" if count == network.count else f"{split}_nll_{count}"
-            words_of = f"mixture of {count} masks" if count > 1 else "one mask"
-            found[name] = Metric(nll.mean().item(), f"{how}; {words_of}", "nats", better="lower")
+        log_p, how = learner.log_prob(learner.module.best, images, network.masks), protocol(
+            settings.digits, words, len(images))
+        for count in sizes(parts):
+            nll = -log_mean_exp(log_p[:count])
+            found[f"{split}_nll" if count == parts else f"{split}_nll_{count}"] = Metric(
+                nll.mean().item(), f"{how}; " + (f"mixture of {count} {of}" if count > 1 else f"one of the {of}"
+                if parts > 1 else "one set of masks"), "nats", better="lower")
         found[f"{split}_spread"] = Metric((nll.std() / len(nll)**0.5).item(), "standard error of that mean over the "
                                           f"{len(nll):,} images, as a sample of all images", "nats")
     return found
@@ -284,8 +338,9 @@ def weights(learner: RecordedLearning | Ladder) -> Mapping[str, Tensor]:
 
 
 def sample(built: Built, settings: Settings, count: int, random: torch.Generator) -> Tensor:
-    """Draws of the best network under its first mask."""
-    return built.learner.module.best.sample(count, random).unflatten(1, (28, 28))
+    """Draws of the first best network under its first mask."""
+    drawn, order = built.learner.module.best[0].sample(count, random), ordering(settings.network)
+    return (drawn if order is None else drawn[:, order.argsort().to(drawn.device)]).unflatten(1, (28, 28))
 
 
 # --- The ladder: several networks, each with one choice more -----------------------------------------------------
@@ -332,6 +387,11 @@ LADDER = {
 }
 
 
+def made(how: Network, seed: int) -> MADE:
+    """A rung's network, all of the first weights that rungs share alike."""
+    return MADE(784, how.widths, generator(seed, "weights"), order=how.order, degrees=how.degrees, direct=how.direct)
+
+
 class LadderState(nn.ModuleList):
     """What the learners of all rungs carry from step to step."""
 
@@ -357,7 +417,7 @@ class Ladder(Learner):
     def __init__(self, rungs: Sequence[Rung], how: Learning, steps: int, seed: int) -> None:
         self.learners, self.optimizers, self.schedulers = [], {}, {}
         for number, rung in enumerate(rungs):
-            network = make_network(rung.network, seed)
+            network = made(rung.network, seed)
             optimizer = (torch.optim.Adam(network.parameters(), rung.learning_rate, fused=True) if rung.adam
                          else torch.optim.SGD(network.parameters(), rung.learning_rate))
             self.learners.append(MADELearner(network, optimizer, averaging=how.averaging if rung.averaging else 0.0))
@@ -411,16 +471,20 @@ def sample_ladder(built: Built, settings: LadderSettings, count: int, random: to
 # --- Reading what was recorded -----------------------------------------------------------------------------------
 
 
-def trained(name: str, preset: str = "full", seed: int | None = None) -> MADE:
+def trained(name: str, preset: str = "full", seed: int | None = None, member: int = 0) -> MADE:
     """The network of a recorded run, on the CPU in float32: the one that its metrics are about.
 
-    seed: None for the first recorded one. Raises ResultError where nothing is recorded.
+    seed: None for the first recorded one. member: which one, where the run is a mixture of several networks.
+    Raises ResultError where nothing is recorded.
     """
-    tensors = results.load(name, preset).weights(seed)
-    settings = next(each for each in EXPERIMENTS if each.name == name).presets[preset]
-    network = make_network(settings.network, 0)
-    network.load_state_dict(unpacked(tensors, network, "best."))
-    return network.requires_grad_(False).eval()
+    tensors, how = results.load(name, preset).weights(seed), settings_of(name, preset).network
+    network, order = make_network(how, 0), ordering(how, member)
+    network.load_state_dict(unpacked(tensors, network, f"best{member}."))
+    return (network if order is None else network.renamed(order)).requires_grad_(False).eval()
+
+
+def settings_of(name: str, preset: str) -> Settings:
+    return next(each for each in EXPERIMENTS if each.name == name).presets[preset]
 
 
 def curves(name: str, preset: str = "full", seed: int | None = None) -> dict[str, tuple[Tensor, Tensor]]:
@@ -435,13 +499,13 @@ def curves(name: str, preset: str = "full", seed: int | None = None) -> dict[str
 
 
 def mixture(name: str, preset: str = "full", split: str = "test") -> dict[int, float]:
-    """−log p of a recorded run's mixtures, nats, by their number of masks.
+    """−log p of a recorded run's mixtures, nats, by their number of masks or members.
 
     Raises ResultError where nothing is recorded.
     """
-    found = results.load(name, preset)
-    masks = next(each for each in EXPERIMENTS if each.name == name).presets[preset].network.masks
-    names = {count: f"{split}_nll" if count == masks else f"{split}_nll_{count}" for count in sizes(masks)}
+    found, how = results.load(name, preset), settings_of(name, preset).network
+    parts = how.masks * how.members
+    names = {count: f"{split}_nll" if count == parts else f"{split}_nll_{count}" for count in sizes(parts)}
     return {count: found.metrics[metric] for count, metric in names.items()}
 
 
@@ -459,6 +523,8 @@ EXPERIMENTS = (
                ONE_LAYER, build, measure, sample, weights),
     Experiment("made-ladder", "the choices that lead there, one after another (chapter 6)",
                LADDER, build_ladder, measure_ladder, sample_ladder, weights),
+    Experiment("made-masks", "one network that learns sixteen orderings in turn (chapter 6)",
+               MASKS, build, measure, sample, weights),
     Experiment("made-pixels", "a small MADE in the natural ordering, to draw digits in the page (chapter 6)",
                FOR_THE_PAGE, build, measure, sample, weights),
 )
