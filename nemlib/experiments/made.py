@@ -101,8 +101,8 @@ def smoke(network: Network, masks: int = 1) -> Settings:
 FIXED = Digits("fixed")
 ONE_LAYER = {
     "smoke": smoke(Network((16,))),
-    "book": Settings(),
-    "full": Settings(learning=Learning(100)),
+    "book": Settings(Network(order="natural", direct=True)),
+    "full": Settings(Network(order="natural", direct=True), learning=Learning(100), likelihood=Likelihood(4)),
 }
 MASKS = {
     "smoke": smoke(Network((16,), masks=4), 4),
@@ -113,8 +113,8 @@ MASKS = {
 }
 FOR_THE_PAGE = {
     "smoke": smoke(Network((16,), "natural")),
-    "book": Settings(Network((256,), "natural"), learning=Learning(40), likelihood=Likelihood(4)),
-    "full": Settings(Network((256,), "natural"), learning=Learning(100), likelihood=Likelihood(10)),
+    "book": Settings(Network((200,), "natural", direct=True), learning=Learning(40), likelihood=Likelihood(4)),
+    "full": Settings(Network((200,), "natural", direct=True), learning=Learning(100), likelihood=Likelihood(10)),
 }
 
 
@@ -377,6 +377,7 @@ for _words, _change in (
     ("weights averaged", {"averaging": True}),
     ("a random ordering", {"network": Network((500,), "random")}),
     ("direct connections", {"network": Network((500,), "random", direct=True)}),
+    ("the natural ordering again", {"network": Network((500,), "natural", direct=True)}),
 ):
     RUNGS.append(replace(RUNGS[-1], words=_words, **_change))
 LADDER = {
