@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -155,10 +156,11 @@ def connectivity(
     if any(number != int(number) or number < 1 for number in (dimensions, *widths)):
         raise ValueError("A MADE has at least one dimension and at least one unit in each hidden layer; "
                          f"{dimensions} dimensions and widths {list(widths)} came.")
+    dimensions, widths = int(dimensions), [int(width) for width in widths]
     generator = torch.Generator().manual_seed(seed)
+    ordering = torch.randperm(dimensions, generator=generator)      # always: degrees are a seed's, in any ordering
     if isinstance(order, str):
         one_of("order", order, ("natural", "random"))
-        ordering = torch.randperm(dimensions, generator=generator)
         if order == "natural":
             ordering = torch.arange(dimensions)
     else:
@@ -405,7 +407,8 @@ class MaskedSteps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None, steps: tuple) -> Tensor:
         device = x.device.type
-        number = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        casts = torch.is_autocast_enabled(device) and weight.dtype == torch.float32
+        number = torch.get_autocast_dtype(device) if casts else weight.dtype
         x, parts = x.to(number), []
         y = x.new_empty(len(x), len(weight))
         for first, last, seen in steps:
@@ -416,6 +419,7 @@ class MaskedSteps(torch.autograd.Function):
         return y if bias is None else y.add_(bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, mask, *parts = ctx.saved_tensors
         below, gradient = ctx.needs_input_grad[0], gradient.to(x.dtype)
@@ -540,9 +544,12 @@ class MADE(nn.Module):
 
         So `made.renamed(order).log_prob(x)` is `made.log_prob(x[:, order])`. It serves learning: a network whose
         ordering is natural costs half as much, so pixels are put in their order first, and back at the end.
-        Raises ValueError for an order that is no permutation, and where the ordering differs from seed to seed.
+        The new network wears the masks of its first seed. Raises ValueError for an order that is no permutation of
+        the D inputs, and where the ordering differs from seed to seed.
         """
         check_order(order)
+        if len(order) != self.dimensions:
+            raise ValueError(f"An order of {self.dimensions} inputs is needed, and one of {len(order)} came.")
         if isinstance(self.order, str) and self.order != "natural":
             raise ValueError("Only a MADE with one ordering, natural or given, can be renamed; this one's is random.")
         other = copy.deepcopy(self)
