@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, logsigmoid, softplus
 
-from nemlib.exercises.answers import Refusal
+from nemlib.exercises.answers import Refusal, as_tensor, quietly, show, show_case
 from nemlib.exercises.autoencoder import ShapedExercise, Slip
-from nemlib.exercises.core import FunctionExercise, Help, wrong
+from nemlib.exercises.core import FunctionExercise, Help, agree, wrong
 from nemlib.exercises.derivation import Instance, LongDerivation, Step
 from nemlib.exercises.expressions import expression, names_in
 from nemlib.exercises.forms import normal_form
@@ -64,8 +64,8 @@ def _law_instance(count: int, generator: torch.Generator) -> Instance:
     first = _shares(generator, count)
     second = tuple(_shares(generator, count) for _ in range(count))
     third = tuple(tuple(_shares(generator, count) for _ in range(count)) for _ in range(count))
-    symbols = {"p1": lambda u: first[u], "p2": lambda v, u: second[u][v], "p3": lambda w, u, v: third[u][v][w],
-               "values": tuple(range(count))}
+    symbols = {"p1": lambda u: first[u], "p2": lambda v, u: second[u][v],
+               "p3": lambda w, u, v: third[u][v][w], "values": tuple(range(count))}
     return Instance(f"p1 = {_shown(first)}, p2 = {_shown(second)}, p3 = {_shown(third)}", symbols)
 
 
@@ -119,8 +119,10 @@ normalised_proof = LongDerivation(
              ("p3(w, u, v)", "p_3(w \\mid u, v)", "law of the last, given both"),
              ("values", "0, …, k-1", "all values of a pixel")),
     chain=f"""
-        {_pictures(_PRODUCT)}
-        = {_pictures(f"p1(u)*p2(v, u)*{_LAST}", "uv")}      # no w in p1 and p2
+        sum({_PRODUCT}
+            for u in values for v in values for w in values)
+        = sum(p1(u)*p2(v, u)*{_LAST}
+              for u in values for v in values)      # no w in p1 and p2
         = {_pictures("p1(u)*p2(v, u)", "uv")}      # p3 adds to 1
         = {_pictures("p1(u)*" + _pictures("p2(v, u)", "v"), "u")}      # no v in p1
         = {_pictures("p1(u)", "u")}      # p2 adds to 1
@@ -204,10 +206,22 @@ normalised_proof = LongDerivation(
 
 # --- paths through a hidden layer (derivation) --------------------------------------------------------------
 
+PATH_SIZES = ((3, 3, 1), (4, 5, 2), (4, 6, -1), (5, 7, 3), (4, 5, 0), (5, 6, 1))
+
+
 def _path_instances(generator: torch.Generator) -> list[Instance]:
-    """A hidden layer, an output d and an input i: allowed pairs, one of them one way round, and d itself."""
-    return [_path_instance(*size, generator) for size in (
-        (3, 3, 1), (4, 5, 2), (4, 6, -1), (5, 7, 3), (4, 5, 0), (5, 6, 1))]
+    """A hidden layer, an output d and an input i: allowed pairs, one of them one way round, and d itself.
+
+    Drawn anew until positions could not be mistaken for the pixels' own numbers.
+    """
+    while True:
+        instances = [_path_instance(*size, generator) for size in PATH_SIZES]
+        by_number = [[max(s["below"](s["d"] + k) - s["below"](s["i"] + k), 0) for s, (_, _, distance) in
+                      zip((one.symbols for one in instances), PATH_SIZES) if distance > 0] for k in (0, 1)]
+        paths = [one.symbols["below"](one.symbols["o"](one.symbols["d"]))
+                 - one.symbols["below"](one.symbols["o"](one.symbols["i"])) for one in instances]
+        if all(any(row) and row != [n for n in paths if n > 0] for row in by_number):
+            return instances
 
 
 def _path_instance(dimensions: int, width: int, distance: int, generator: torch.Generator) -> Instance:
@@ -393,7 +407,7 @@ def _distances(term: str) -> str:
     return f"sum({term} for s in range(1, D))"
 
 
-_LOST = f"sum(lost(m, t, u) for m in choices {_PAIRS})/len(choices)"
+_LOST = f"sum(lost(m, t, u) {_PAIRS} for m in choices)/len(choices)"
 _LOST_RESULT = _distances("(D - s)*(1 - s/(D - 1))**H")
 
 
@@ -431,13 +445,16 @@ lost_proof = LongDerivation(
              ("places", "t,\\; u = 1, …, D", "the positions in the ordering"),
              ("lost(m, t, u)", "[\\text{lost}]", "1 if no degree of `m` lies in $t, …, u - 1$, else 0")),
     chain=f"""
-        {_LOST}
+        sum(lost(m, t, u)
+            {_PAIRS} for m in choices)/len(choices)
         = sum(prod((m[j] < t) + (m[j] >= u) for j in units)
-              for m in choices {_PAIRS})/len(choices)      # every unit misses
+              {_PAIRS}
+              for m in choices)/len(choices)      # every unit misses
         = sum(prod(sum((k < t) + (k >= u) for k in degrees)/(D - 1) for j in units)
               {_PAIRS})      # each unit by itself
-        = {_over_pairs("(1 - (u - t)/(D - 1))**H")}      # u − t degrees lie between
-        = {_LOST_RESULT}      # D − s pairs at distance s
+        = sum((1 - (u - t)/(D - 1))**H
+              {_PAIRS})      # u − t degrees lie between
+        = {_LOST_RESULT}      # D − s pairs
         """,
     blanks=(2, 3, 4), least_lines=2, instances=_lost_instances,
     forms=_LOST_FORMS,
@@ -455,6 +472,8 @@ lost_proof = LongDerivation(
         wrong("off by one", _distances("(D - s)*(1 - (s - 1)/(D - 1))**H"),
               _distances("(D - s)*(1 - (s + 1)/(D - 1))**H"), _over_pairs("(1 - (u - t - 1)/(D - 1))**H"),
               _over_pairs("(1 - (u - t + 1)/(D - 1))**H"),
+              _over_pairs("(sum((k < t) + (k > u) for k in degrees)/(D - 1))**H"),
+              _over_pairs("(sum((k <= t) + (k >= u) for k in degrees)/(D - 1))**H"),
               says="The number of degrees between is off by one. They are t, t + 1, …, u − 1: t is among "
                    "them, u is not.",
               hint="Neighbours, u = t + 1: which degree connects them?"),
@@ -499,13 +518,13 @@ lost_proof = LongDerivation(
               says="Your sum holds pairs with u = t (or u < t). A pixel must not reach itself: nothing is "
                    "lost there.",
               hint="With which distance does the sum begin?"),
-        wrong("a share of the pairs", f"{_LOST_RESULT}/(D*(D - 1)/2)", f"{_LOST}/(D*(D - 1)/2)",
+        wrong("a share of the pairs", f"{_LOST_RESULT}/(D*(D - 1)/2)",
               f"{_LOST_RESULT}/D", f"{_LOST_RESULT}/(D - 1)",
               says="You divided by the number of pairs (or of pixels): a share. The number of lost pairs is "
                    "asked for.",
               hint="What is your number for H = 0, without any units?"),
         wrong("not divided by the choices", _distances("(D - s)*(D - 1 - s)**H"),
-              f"sum(lost(m, t, u) for m in choices {_PAIRS})", _over_pairs("(D - 1 - (u - t))**H"),
+              f"sum(lost(m, t, u) {_PAIRS} for m in choices)", _over_pairs("(D - 1 - (u - t))**H"),
               says="You counted over all ways to draw the degrees and did not divide by their number, "
                    "(D − 1)^H.",
               hint="Is an expected number of pairs larger than the number of pairs?"),
@@ -591,8 +610,8 @@ mixture_proof = LongDerivation(
     chain=f"""
         {_MIXTURE}
         = log({_over_masks("exp(l(m))")}) - log(M)      # log of a quotient
-        = log(exp(l(b))*{_over_masks("exp(l(m) - l(b))")}) - log(M)      # the best out
-        = l(b) + log({_over_masks("exp(l(m) - l(b))")}) - log(M)      # log of a product
+        = log(exp(l(b))*{_over_masks("exp(l(m) - l(b))")}) - log(M)     # b taken out
+        = l(b) + log({_over_masks("exp(l(m) - l(b))")}) - log(M)     # log of a product
         = {_MIXTURE_RESULT}
         """,
     blanks=(2, 3, 4), least_lines=2, instances=_mixture_instances,
@@ -723,7 +742,8 @@ def _layers(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor
 def _masks_by_sets(order: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """By what each unit may have seen: the pixels that come first, as many as its degree says."""
     sequence = order.tolist()
-    seen_first, seen_second = ([set(sequence[:degree]) for degree in layer.tolist()] for layer in (first, second))
+    seen_first, seen_second = ([set(sequence[:degree]) for degree in layer.tolist()]
+                               for layer in (first, second))
     hidden = [float(d in seen) for seen in seen_first for d in range(len(sequence))]
     between = [float(below <= seen) for seen in seen_second for below in seen_first]
     before = {d: set(sequence[:place]) for place, d in enumerate(sequence)}
@@ -790,7 +810,27 @@ def _is_triangular(yours: Tensor, order: Tensor, first: Tensor, second: Tensor) 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class MaskExercise(ShapedExercise):
-    """Masks of several layers; they may be of truth values, and a mask the wrong way round is recognised."""
+    """Masks of several layers; they may be of truth values. The first that differs is shown, row by row."""
+
+    def examine(self, answer: object, generator: torch.Generator) -> Verdict:
+        state = generator.get_state()
+        verdict = super().examine(answer, generator)
+        where = dict(verdict.facts).get("smallest case")
+        for case in self.cases(generator.set_state(state)):
+            if show_case(dict(zip(self.arguments, case))) == where:
+                notes = tuple(note for note in verdict.notes if not note.startswith("Shown are"))
+                facts = (verdict.facts[0], *self._first_apart(answer, case), *verdict.facts[3:])
+                return replace(verdict, facts=facts, notes=notes)
+        return verdict
+
+    def _first_apart(self, answer: Callable, case: tuple) -> tuple[tuple[str, str], ...]:
+        with quietly():
+            value = answer(*(part.clone() for part in case))
+        for name, mine, right in zip(self.parts, value, self.parted(self.truth(*case), case)):
+            mine = as_tensor(_numbers(mine), right)
+            if not agree(mine, right):
+                return (f"your `{name}`", show(mine)), ("expected", show(right))
+        return ()
 
     def _read(self, value: object, truth: Tensor, arguments: Mapping[str, object]) -> Tensor:
         if isinstance(value, (tuple, list)):
@@ -913,7 +953,7 @@ class MaskExercise(ShapedExercise):
                    "The inverse of the ordering is the slip that a natural ordering hides for ever.")
 def masks_from_degrees(order: torch.Tensor, first: torch.Tensor,
                        second: torch.Tensor) -> tuple:
-    """The masks of a network with two hidden layers, rows receive and columns send.
+    """The masks of a network with two hidden layers; rows receive, columns send.
 
     order: (D,), the pixels in the order in which they come, from 0;
     first: (H_1,) and second: (H_2,), degrees in 1, ..., D - 1;
@@ -965,7 +1005,7 @@ def _of_share(p: Callable[[Tensor], Tensor]) -> Callable:
     return _termwise(lambda x, a: x * p(a).log() + (1 - x) * (1 - p(a)).log())
 
 
-_EDGES = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15)
+_EDGES = (1e-6, 1e-7, 1e-8, 1e-10, 1e-12)
 
 
 def _off_the_edge(x: Tensor, a: Tensor, e: float) -> Tensor:
@@ -1085,7 +1125,7 @@ def _clamped_share(x: Tensor, a: Tensor, e: float) -> Tensor:
               *(_termwise(lambda x, a, e=e: _off_the_edge(x, a, e)) for e in _EDGES),
               *(_termwise(lambda x, a, e=e: _clamped_share(x, a, e)) for e in _EDGES),
               *(_termwise(lambda x, a, c=c: _log_pixels(x, a.clamp(-c, c)))
-                for c in (10, 15, 20, 30, 50, 80, 88, 100)),
+                for c in (10, 20, 30, 50, 80, 88, 100)),
               says="Right for ordinary logits. A sigmoid of 800 is 1 in floating point, and the logarithm of "
                    "1 minus it that of 0 (some functions cut it off at −100, some codes at log 1e-8); or "
                    "e^800 came up, which is infinite.",
@@ -1180,9 +1220,9 @@ def _one_shift(logs: Tensor) -> Tensor:
     misconceptions=(
         wrong("average of the logits", lambda x, a: _log_pixels(x, a.mean(0)).sum(1),
               lambda x, a: _log_pixels(x, a.sum(0)).sum(1),
-              says="You averaged the logits. Under different masks a pixel sees different others; together "
-                   "it sees all, itself not excepted by the way round. The numbers look better than any "
-                   "mask's, and the sum over all pictures is not 1.",
+              says="You averaged the logits. Under different masks a pixel sees different others; after the "
+                   "average it sees all of them, and by their way itself. The number is often better than "
+                   "any mask's, and the sum over all pictures is not 1.",
               hint="At which step does a law of whole pictures first stand in your code?"),
         wrong("average of the log-likelihoods", _averaged(lambda logs: logs.mean(0)),
               says="You averaged the log-likelihoods. That is the mean score of a single mask, a lower bound "
@@ -1292,7 +1332,7 @@ def _one_shift(logs: Tensor) -> Tensor:
 def ensemble_log_prob(x: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """log of the mean over M masks of p_m(x), of each picture, nats.
 
-    x: (batch, D) of 0 and 1; logits: (M, batch, D), of any size; returns (batch,).
+    x: (batch, D) of 0 and 1; logits: (M, batch, D); returns (batch,).
     """
     log_p = (x * logits - torch.nn.functional.softplus(logits)).sum(2)
     return torch.logsumexp(log_p, dim=0) - math.log(len(logits))
@@ -1420,9 +1460,9 @@ class DrawExercise(GradualExercise):
     DrawExercise, title="Draw a picture, pixel by pixel", difficulty=2, minutes=15, points=4,
     equations=("eq-made-sampling", "eq-made-chain-order"),
     statement="""
-        Draw pictures from a masked network. `logits(x)` is a pass of it: pictures (count, D) in, logits of all
-        pixels (count, D) out; the logit of pixel $d$ depends only on the pixels that come before $d$ in the
-        ordering. `order[t]` is the pixel that comes at place $t$, from 0. Pixel after pixel,
+        Draw pictures from a masked network. `logits(x)` is a pass of it: pictures (count, D) in, logits of
+        all pixels (count, D) out; the logit of pixel $d$ depends only on the pixels that come before $d$ in
+        the ordering. `order[t]` is the pixel that comes at place $t$, from 0. Pixel after pixel,
 
         $$x_d \\sim \\text{Bernoulli}\\big(\\sigma(a_d(x_{<d}))\\big)$$
 
@@ -1452,19 +1492,23 @@ class DrawExercise(GradualExercise):
               says="You ran through the positions of the pixels. `order[t]` is the pixel that comes at place "
                    "t: run through `order` itself.",
               hint="order = (2, 0, 1): which pixel is drawn first?"),
-        wrong("the ordering backwards", _draw(lambda order: order.flip(0).tolist()),
-              says="You began with the pixel that comes last, which depends on all others.",
-              hint="Which pixel's law needs no other pixel?"),
         wrong("all pixels at once", _passes(1), _passes(1, torch.ones_like),
-              _passes(1, lambda u: torch.full_like(u, 0.5)), _draw(bit=lambda a, u: 0 * u),
-              says="All pixels were drawn from one pass over the empty picture (or nothing was drawn). Every "
-                   "pixel but the first must know those before it: D pixels need D passes.",
-              hint="How often do you call `logits`?"),
+              _passes(1, lambda u: torch.full_like(u, 0.5)), _draw(lambda order: order.flip(0).tolist()),
+              says="Each pixel was drawn from the logits of an empty picture: one pass for all, or a loop "
+                   "that begins with the pixel that comes last. Every pixel but the first must know those "
+                   "before it: D pixels need D passes, in the order of the ordering.",
+              hint="When pixel d is drawn, which pixels has the network seen?"),
+        wrong("nothing drawn", lambda logits, order, uniforms: torch.zeros_like(uniforms),
+              lambda logits, order, uniforms: uniforms,
+              says="You return the empty picture (or the chance itself): nothing was drawn, or it was not "
+                   "written into `x`.",
+              hint="Which line of yours changes `x`?"),
         wrong("too few passes", _passes(2), _late,
               says="The passes come too late: a pixel was drawn from logits that were computed before the "
                    "pixel in front of it was there (or two passes were made for all pixels).",
               hint="After which assignment must the next pass come?"),
-        wrong("thresholded", _draw(bit=lambda a, u: (a > 0).to(u)), _draw(bit=lambda a, u: a.sigmoid().round()),
+        wrong("thresholded", _draw(bit=lambda a, u: (a > 0).to(u)),
+              _draw(bit=lambda a, u: a.sigmoid().round()),
               says="You took the more probable value, on where σ(a) is above ½. Nothing is drawn: all "
                    "pictures are the same.",
               hint="Where do you use `uniforms`?"),
@@ -1525,7 +1569,8 @@ class DrawExercise(GradualExercise):
                    "wrong loops a natural ordering would hide, and why the pictures of a bad loop do not "
                    "look wrong at once: how often each pixel is on may be nearly right, and what goes "
                    "together with what is not.")
-def ancestral_sample(logits, order: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+def ancestral_sample(logits, order: torch.Tensor,
+                     uniforms: torch.Tensor) -> torch.Tensor:
     """Pictures drawn pixel by pixel, in the ordering's order.
 
     logits: a function, pictures (count, D) to logits (count, D);

@@ -100,7 +100,7 @@ def _still_xray(order: tuple[int, ...], widths: tuple[int, ...], direct: bool) -
     heads = [inputs, *([("", degree) for degree in layer.tolist()] for layer in plan.degrees), outputs]
     masks = [mask.long() for mask in plan.masks()]
     masks[0], masks[-1] = masks[0][:, pixels], masks[-1][pixels]
-    paths = (plan.paths() + (plan.direct().long() if direct else 0))[pixels][:, pixels]
+    paths = (plan.paths().long() + (plan.direct().long() if direct else 0))[pixels][:, pixels]
     top, drawn = 28 + 90 * len(masks) + 56, _svg_network(heads, masks, direct)
     left, lowest = 4, 0
     for place, mask in enumerate([*masks, paths]):

@@ -181,7 +181,9 @@ nx.build = function (stage) {
     if (waiting)
       said.push(
         nx.plural(waiting, "pixel is", "pixels are") +
-          " set before their turn: the pixels between are drawn without knowing.",
+          " set before " +
+          (waiting === 1 ? "its" : "their") +
+          " turn: the pixels between are drawn without knowing.",
       );
     return said.join(" ") || "Nothing changed.";
   }
@@ -618,7 +620,7 @@ nx.build = function (stage) {
       const [left, top] = [(i % width) * cell - out, Math.floor(i / width) * cell - out];
       context.strokeRect(left, top, side * cell + 2 * out, side * cell + 2 * out);
     };
-    if (!done()) frame(state.t, 1, palette.chain, dpr);
+    if (!done()) frame(state.t, 1, palette.chain, -dpr);
     if (cursor !== null) {
       const reached = brush(cursor);
       frame(reached[0], Math.sqrt(reached.length), palette.reference, 0);

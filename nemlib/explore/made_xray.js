@@ -362,54 +362,58 @@ nx.build = function (stage) {
       ...label(at.layers.length - 1, "outputs:", "position o(d)"),
     ];
   }
-  const circle = (number, radius) => [
-    nx.s("circle", { r: radius + 6, class: "nx-xray-halo" }),
-    nx.s("circle", { r: radius, class: "nx-xray-unit", style: "stroke:" + colour(number) }),
-    nx.s("text", { y: 4, "text-anchor": "middle", class: "nx-xray-number" }, String(number)),
-  ];
+  const circle = (number, radius) =>
+    nx.s("circle", { r: radius, class: "nx-xray-unit", style: "stroke:" + colour(number) });
+  const inside = (number) =>
+    nx.s("text", { y: 4, "text-anchor": "middle", class: "nx-xray-number" }, String(number));
   function hiddenUnit(at, l, j, degree, { radius }) {
-    const node = nx.s("g", { transform: "translate(" + at.join(" ") + ")" }, ...circle(degree, radius));
+    const node = nx.s(
+      "g",
+      { class: "nx-xray-hidden", transform: "translate(" + at.join(" ") + ")" },
+      circle(degree, radius),
+      inside(degree),
+    );
     const works = now.units[l][j];
     node.classList.toggle("nx-xray-idleunit", !works);
     when((lit) => node.classList.toggle("nx-xray-faint", lit.some && !lit.units[l][j]));
     return node;
   }
   function pixelUnit(at, pixel, output, { radius }) {
-    const name = output ? a(pixel) : x(pixel);
+    const pair = output ? { d: pixel } : { i: pixel };
+    const number = now.position[pixel];
     const node = nx.s(
       "g",
       {
-        transform: "translate(" + at.join(" ") + ")",
         class: "nx-xray-pixel",
         role: "button",
         "data-unit": (output ? "a" : "x") + (pixel + 1),
-        onfocus: () => choose(output ? { d: pixel } : { i: pixel }),
+        "aria-label": sees(pair),
+        onfocus: () => {
+          current = { output, place: axis().indexOf(pixel) };
+          choose(pair);
+        },
         onkeydown: step,
       },
-      ...circle(now.position[pixel], radius),
-      nx.s(
-        "text",
-        { y: output ? -radius - 7 : radius + 16, "text-anchor": "middle", class: "nx-name" },
-        name,
-      ),
+      nx.s("circle", { r: radius + 6, class: "nx-xray-halo" }),
+      circle(number, radius),
     );
-    const leaky = output && now.leaks.includes(pixel);
-    if (leaky)
-      node.append(
+    // The written names stand beside the button: what it is called says more.
+    const y = output ? -radius - 7 : radius + 16;
+    const name = nx.s("text", { y, "text-anchor": "middle", class: "nx-name" }, output ? a(pixel) : x(pixel));
+    const place = nx.s("g", { transform: "translate(" + at.join(" ") + ")" }, points(node, pair), inside(number), name);
+    if (output && now.leaks.includes(pixel))
+      place.append(
         nx.s("circle", { r: radius + 3.5, class: "nx-xray-ring" }),
         nx.s("text", { x: radius + 4, y: -radius + 1, class: "nx-xray-mark" }, "!"),
       );
-    const pair = output ? { d: pixel } : { i: pixel };
-    node.setAttribute("aria-label", sees(pair));
     when((lit) => {
       const mine = output ? lit.to : lit.from;
-      const told = output ? lit.pair.d === pixel : lit.pair.i === pixel;
-      node.classList.toggle("nx-xray-faint", lit.some && !mine.includes(pixel));
+      const told = (output ? lit.pair.d : lit.pair.i) === pixel;
+      place.classList.toggle("nx-xray-faint", lit.some && !mine.includes(pixel));
       node.classList.toggle("nx-xray-on", told);
-      node.setAttribute("aria-pressed", String(told));
-      nx.set(node, { tabindex: sameUnit(output, pixel) ? 0 : -1 });
+      nx.set(node, { "aria-pressed": String(told), tabindex: sameUnit(output, pixel) ? 0 : -1 });
     });
-    return points(node, pair);
+    return place;
   }
   // One unit of the network is in the tab order; arrow keys go on from there.
   let current = { output: true, place: 0 };
@@ -424,11 +428,6 @@ nx.build = function (stage) {
     current = { place, output: row === undefined ? current.output : row };
     network.querySelector('[data-unit="' + (current.output ? "a" : "x") + (axis()[place] + 1) + '"]').focus();
   }
-  network.addEventListener("focusin", (event) => {
-    const unit = event.target.dataset.unit;
-    if (!unit) return;
-    current = { output: unit[0] === "a", place: axis().indexOf(Number(unit.slice(1)) - 1) };
-  });
 
   /* ---- the picture of D pixels ---- */
   const picture = nx.s("svg", { class: "nx-plot nx-xray-picture", role: "img" });

@@ -89,11 +89,8 @@ nx.xray = (function () {
     for (const d of order) for (const i of order) if (o[i] < o[d] && N[d][i] === 0) pairs.push([d, i]);
     return pairs;
   }
-  // Outputs, other than the first, that see no pixel that comes before them.
-  function blind(N, order) {
-    const o = position(order);
-    return order.slice(1).filter((d) => N[d].every((count, i) => count === 0 || o[i] >= o[d]));
-  }
+  // Outputs, other than the first, that see no pixel at all.
+  const blind = (N, order) => order.slice(1).filter((d) => N[d].every((count) => count === 0));
   const leaks = (N, order) => order.filter((d) => N[d][d] > 0);
 
   /* Which units and connections lie on a path from one of the inputs `from` to one of the outputs `to`:
