@@ -398,7 +398,7 @@ def test_the_truths_are_those_of_torch(seed):
         one, two = (W.clone().requires_grad_(True) for W in (W1, W2))
         logits = (x @ one.T).sigmoid() @ two.T
         loss = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
-        expected = check._flat(*torch.autograd.grad(loss, (one, two)))
+        expected = check.flat(*torch.autograd.grad(loss, (one, two)))
         assert torch.allclose(check.backprop.truth(x, W1, W2), expected, atol=1e-12)
     for x, uniforms, share, W, b in check.denoising_loss.cases(generator(seed)):
         layer = torch.nn.Linear(*W.shape, dtype=torch.float64)
@@ -781,7 +781,7 @@ def test_parts_are_taken_apart_as_they_were_put_together(exercise):
     row = torch.arange(float(sum(map(math.prod, shapes))))
     parts = exercise.parted(row, case)
     assert tuple(tuple(part.shape) for part in parts) == shapes
-    assert torch.equal(check._flat(*parts), row.double())
+    assert torch.equal(check.flat(*parts), row.double())
 
 
 def test_lines_of_each_derivation_say_something_new():

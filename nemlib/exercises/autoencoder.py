@@ -8,8 +8,8 @@ import ast
 import cmath
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from nemlib.exercises.core import FunctionExercise, Help, wrong
 from nemlib.exercises.derivation import Instance, LongDerivation, Step
 from nemlib.exercises.expressions import expression, names_in
 from nemlib.exercises.forms import normal_form
-from nemlib.exercises.layers import LayerExercise, PartsExercise
+from nemlib.exercises.layers import ShapedExercise, Slip, flat
 from nemlib.exercises.verdict import Verdict
 
 __all__ = ["EXERCISES", "hint", "solution", "gaussian_proof", "cross_entropy_from_logits",
@@ -770,67 +770,6 @@ pca_proof = LongDerivation(
                    "comparing two programs' components.")
 
 
-# --- what the exercises that return several things share ----------------------------------------------------
-
-def _flat(*parts: Tensor) -> Tensor:
-    return torch.cat([torch.as_tensor(part, dtype=torch.float64).flatten() for part in parts])
-
-
-def _as_they_are(parts: Sequence[Tensor], case: Sequence) -> Sequence[Tensor]:
-    return parts
-
-
-@dataclass(frozen=True)
-class Slip:
-    """A wrong answer of several parts, of whatever shapes: called, it gives them in one row."""
-
-    parts: Callable
-    settle: Callable = _as_they_are
-
-    def __call__(self, *case: object) -> Tensor:
-        return _flat(*self.settle(self.parts(*case), case))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ShapedExercise(PartsExercise):
-    """A function that returns several things. Two slips that stop the check are recognised all the same.
-
-    A part of another shape is read as the row of its numbers, and compared with the misconceptions' parts.
-    A function that stops with an error is tried on the cases for which `alike` holds: where two sizes are
-    equal, a matrix the wrong way round goes through. settle: takes out what an answer is free to choose.
-    """
-
-    settle: Callable[[Sequence[Tensor], Sequence], Sequence[Tensor]] = _as_they_are
-    alike: Callable[..., bool] = lambda *case: False
-    lenient: bool = False
-
-    def _named(self, answer: object, generator: torch.Generator, refusal: Refusal) -> Verdict | None:
-        if "Of your" in refusal.message and not self.lenient:
-            other, note = replace(self, lenient=True), refusal.message
-        elif "stopped with an error" in refusal.message:
-            chosen = [case for case in self.cases(generator) if self.alike(*case)]
-            if not chosen:
-                return None
-            other = replace(self, cases=lambda _: chosen)
-            note = f"That is where two sizes are equal. Where they differ: {refusal.message}"
-        else:
-            return None
-        try:
-            verdict = super(LayerExercise, other).examine(answer, generator)
-        except Refusal:
-            return None
-        return replace(verdict, notes=(note, *verdict.notes)) if verdict.misconception else None
-
-    def _read(self, value: object, truth: Tensor, arguments: Mapping[str, object]) -> Tensor:
-        case = tuple(arguments.values())
-        expected = self.parted(truth, case)
-        if self.lenient and isinstance(value, (tuple, list)) and len(value) == len(self.parts):
-            read = [FunctionExercise._read(self, part, one, arguments) for part, one in zip(value, expected)]
-        else:
-            read = self.parted(super()._read(value, truth, arguments), case)
-        return _flat(*self.settle(read, case))
-
-
 # --- principal components -----------------------------------------------------------------------------------
 
 def _clouds(generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
@@ -894,7 +833,7 @@ def _pca_by_jacobi(x: Tensor, latent: int) -> Tensor:
     pictures = [[m + math.fsum(u[i] * math.fsum(a * b for a, b in zip(u, row)) for u in vectors)
                  for i, m in enumerate(mean)] for row in centred]
     found = [torch.tensor(part, dtype=torch.float64) for part in (vectors, mean, pictures)]
-    return _flat(*_signs_settled((found[0].T.contiguous(), *found[1:]), (x, latent)))
+    return flat(*_signs_settled((found[0].T.contiguous(), *found[1:]), (x, latent)))
 
 
 def _pca_slip(rule: Callable[[Tensor, int], tuple]) -> Slip:

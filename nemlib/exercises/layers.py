@@ -94,3 +94,90 @@ class PartsExercise(LayerExercise):
         verdict = super().judge(trials, *how, **more)
         note = f"Shown are {', then '.join(f'`{name}`' for name in self.parts)}, all values in one row."
         return verdict if verdict.passed else replace(verdict, notes=(note, *verdict.notes))
+
+
+def flat(*parts: Tensor) -> Tensor:
+    """All numbers of several tensors in one row, float64."""
+    return torch.cat([torch.as_tensor(part, dtype=torch.float64).flatten() for part in parts])
+
+
+def as_they_are(parts: Sequence[Tensor], case: Sequence) -> Sequence[Tensor]:
+    """Nothing in an answer is free to choose."""
+    return parts
+
+
+@dataclass(frozen=True)
+class Slip:
+    """A wrong answer of several parts, of whatever shapes: called, it gives them in one row."""
+
+    parts: Callable
+    settle: Callable = as_they_are
+
+    def __call__(self, *case: object) -> Tensor:
+        return flat(*self.settle(self.parts(*case), case))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ShapedExercise(PartsExercise):
+    """A function that returns several things. Two slips that stop the check are recognised all the same.
+
+    A part of another shape is read as the row of its numbers, and compared with the misconceptions' parts.
+    A function that stops with an error is tried on the cases for which `alike` holds: where two sizes are
+    equal, a matrix the wrong way round goes through. settle: takes out what an answer is free to choose.
+    """
+
+    settle: Callable[[Sequence[Tensor], Sequence], Sequence[Tensor]] = as_they_are
+    alike: Callable[..., bool] = lambda *case: False
+    lenient: bool = False
+
+    def _named(self, answer: object, generator: torch.Generator, refusal: Refusal) -> Verdict | None:
+        if "Of your" in refusal.message and not self.lenient:
+            other, note = replace(self, lenient=True), refusal.message
+        elif "stopped with an error" in refusal.message:
+            chosen = [case for case in self.cases(generator) if self.alike(*case)]
+            if not chosen:
+                return None
+            other = replace(self, cases=lambda _: chosen)
+            note = f"That is where two sizes are equal. Where they differ: {refusal.message}"
+        else:
+            return None
+        try:
+            verdict = super(LayerExercise, other).examine(answer, generator)
+        except Refusal:
+            return None
+        return replace(verdict, notes=(note, *verdict.notes)) if verdict.misconception else None
+
+    def _read(self, value: object, truth: Tensor, arguments: Mapping[str, object]) -> Tensor:
+        case = tuple(arguments.values())
+        expected = self.parted(truth, case)
+        if self.lenient and isinstance(value, (tuple, list)) and len(value) == len(self.parts):
+            read = [FunctionExercise._read(self, part, one, arguments) for part, one in zip(value, expected)]
+        else:
+            read = self.parted(super()._read(value, truth, arguments), case)
+        return flat(*self.settle(read, case))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class GradualExercise(FunctionExercise):
+    """A function that is judged on ordinary cases first, and on a harder kind once these are right.
+
+    level: how hard a case is, 0 for the ordinary ones. So a slip is known by its own name whether or not its
+    author has thought of overflow; and what is wrong on hard cases only is not mixed up with anything else.
+    """
+
+    level: Callable[..., int] = lambda *case: 0
+
+    def examine(self, answer: object, generator: torch.Generator) -> Verdict:
+        cases = list(self.cases(generator))
+        levels = [self.level(*case) for case in cases]
+        for most in sorted(set(levels)):
+            chosen = [case for case, level in zip(cases, levels) if level <= most]
+            verdict = super(GradualExercise, replace(self, cases=lambda _: chosen)).examine(answer, generator)
+            if not verdict.passed:
+                break
+        return verdict
+
+    def named(self, name: str, facts: tuple[tuple[str, str], ...]) -> Verdict:
+        """The verdict of a misconception that is seen otherwise than in numbers."""
+        found = next(one for one in self.misconceptions if one.name == name)
+        return self.failed(found.says, misconception=name, facts=facts, hint=found.hint, share=found.credit)

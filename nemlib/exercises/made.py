@@ -15,12 +15,11 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, logsigmoid, softplus
 
 from nemlib.exercises.answers import Refusal, as_tensor, quietly, show, show_case
-from nemlib.exercises.autoencoder import ShapedExercise, Slip
 from nemlib.exercises.core import FunctionExercise, Help, agree, wrong
 from nemlib.exercises.derivation import Instance, LongDerivation, Step
 from nemlib.exercises.expressions import expression, names_in
 from nemlib.exercises.forms import normal_form
-from nemlib.exercises.vae import GradualExercise
+from nemlib.exercises.layers import GradualExercise, ShapedExercise, Slip
 from nemlib.exercises.verdict import Verdict
 
 __all__ = ["EXERCISES", "hint", "solution", "normalised_proof", "paths_proof", "masks_from_degrees",
@@ -259,8 +258,9 @@ paths_proof = LongDerivation(
                               "triangle", chapter=6, difficulty=2, minutes=18, points=4,
     equations=("eq-made-hidden-mask", "eq-made-output-mask", "eq-made-paths", "eq-made-triangular"),
     statement="""
-        One hidden layer. Unit $j$ has the degree $m(j)$; pixel $d$ comes at the position $o(d)$, counted from
-        1. The masks are $M^W_{ji} = 1$ where $m(j) \\ge o(i)$, and $M^V_{dj} = 1$ where $o(d) > m(j)$. With
+        One hidden layer. Unit $j$ has the degree $m(j)$; pixel $d$ comes at the position $o(d)$, the first
+        at 1. The masks are $M^W_{ji} = 1$ where $m(j) \\ge o(i)$, and $M^V_{dj} = 1$ where $o(d) > m(j)$.
+        With
 
         $$F(t) = \\#\\{j : m(j) < t\\},$$
 
@@ -447,13 +447,12 @@ lost_proof = LongDerivation(
     chain=f"""
         sum(lost(m, t, u)
             {_PAIRS} for m in choices)/len(choices)
-        = sum(prod((m[j] < t) + (m[j] >= u) for j in units)
-              {_PAIRS}
-              for m in choices)/len(choices)      # every unit misses
+        = sum(prod((m[j] < t) + (m[j] >= u) for j in units)      # every unit misses
+              for m in choices {_PAIRS})/len(choices)
         = sum(prod(sum((k < t) + (k >= u) for k in degrees)/(D - 1) for j in units)
               {_PAIRS})      # each unit by itself
-        = sum((1 - (u - t)/(D - 1))**H
-              {_PAIRS})      # u − t degrees lie between
+        = sum((1 - (u - t)/(D - 1))**H      # u − t degrees lie between
+              {_PAIRS})
         = {_LOST_RESULT}      # D − s pairs
         """,
     blanks=(2, 3, 4), least_lines=2, instances=_lost_instances,
@@ -543,8 +542,9 @@ lost_proof = LongDerivation(
               hint="The pair of the first and the last pixel: can it be lost?"),
     ),
     teaching_notes="Let the class guess before it derives: 784 pixels and 500 units, how many of the 306,936 "
-                   "pairs are lost? The sum says; then ask which pairs they are (neighbours, nearly all), "
-                   "and why that hurts a digit most. With evenly spaced degrees and H ≥ D − 1, none is.")
+                   "pairs are lost? The sum says; then ask which pairs they are (close ones: nearly half are "
+                   "neighbours in the ordering), and why that hurts a digit most. With evenly spaced degrees "
+                   "and H ≥ D − 1, none is.")
 
 
 # --- a mixture and its best member (derivation) -------------------------------------------------------------
@@ -1133,7 +1133,7 @@ def _clamped_share(x: Tensor, a: Tensor, e: float) -> Tensor:
     ),
     teaching_notes="The same line as in the chapters before, and for the first time it is log p(x) itself. "
                    "Ask for the value of a network that knows nothing (−D log 2, −543.4 on MNIST), and of "
-                   "one that knows each pixel's frequency only. A mean over the pixels reads about 0.11 for "
+                   "one that knows each pixel's frequency only. A mean over the pixels reads about −0.11 for "
                    "a good model.")
 def log_likelihood(x: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """log p(x) of each picture, nats.

@@ -9,7 +9,7 @@ import ast
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from nemlib.exercises.core import FunctionExercise, Help, agree, wrong
 from nemlib.exercises.derivation import Instance, LongDerivation, Step
 from nemlib.exercises.expressions import expression, names_in
 from nemlib.exercises.forms import normal_form
+from nemlib.exercises.layers import GradualExercise
 from nemlib.exercises.verdict import Verdict
 
 __all__ = ["EXERCISES", "hint", "solution", "elbo_proof", "kl_proof", "gaussian_kl", "score_proof",
@@ -367,32 +368,6 @@ kl_proof = LongDerivation(
 # --- what the code exercises share --------------------------------------------------------------------------
 
 OWN_NOISE, CUT, FREE_GREY = "noise of your own", "the path is cut", "grey pictures cost nothing"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class GradualExercise(FunctionExercise):
-    """A function that is judged on ordinary cases first, and on a harder kind once these are right.
-
-    level: how hard a case is, 0 for the ordinary ones. So a slip is known by its own name whether or not its
-    author has thought of overflow; and what is wrong on hard cases only is not mixed up with anything else.
-    """
-
-    level: Callable[..., int] = lambda *case: 0
-
-    def examine(self, answer: object, generator: torch.Generator) -> Verdict:
-        cases = list(self.cases(generator))
-        levels = [self.level(*case) for case in cases]
-        for most in sorted(set(levels)):
-            chosen = [case for case, level in zip(cases, levels) if level <= most]
-            verdict = super(GradualExercise, replace(self, cases=lambda _: chosen)).examine(answer, generator)
-            if not verdict.passed:
-                break
-        return verdict
-
-    def named(self, name: str, facts: tuple[tuple[str, str], ...]) -> Verdict:
-        """The verdict of a misconception that is seen otherwise than in numbers."""
-        found = next(one for one in self.misconceptions if one.name == name)
-        return self.failed(found.says, misconception=name, facts=facts, hint=found.hint, share=found.credit)
 
 
 def code_exercise(kind: type[FunctionExercise] = GradualExercise, **settings: object) -> Callable:

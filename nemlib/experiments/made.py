@@ -123,7 +123,7 @@ BEST = {
 }
 MASKS = {
     "smoke": smoke(Network((16,), masks=4), 4),
-    "book": Settings(Network((1000,), masks=16), learning=Learning(40, precision="bfloat16"),
+    "book": Settings(Network((500,), masks=16), learning=Learning(40, precision="bfloat16"),
                      likelihood=Likelihood(8, 4)),
     "full": Settings(Network((2000,), masks=32), learning=Learning(300, precision="bfloat16"),
                      likelihood=Likelihood(10, 8)),

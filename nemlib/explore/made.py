@@ -15,7 +15,6 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Canvas
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from nemlib.explore.figure import INK, LINE, MUTED, Figure, pack, picture
@@ -31,12 +30,12 @@ LOW = "₀₁₂₃₄₅₆₇₈"
 # What the colours of the book's palette stand for in the drawing of a digit.
 PIXEL_ROLES = {"probability": "blue", "chain": "orange", "reference": "vermilion", "muted": "muted", "ink": "ink",
                "paper": "paper"}
-MOST_LIVE = 450_000         # weights that the masks leave alive, 8 bits each: 600 kB as base64 text
+MOST_LIVE = 470_000         # weights that the masks leave alive, 8 bits each: 630 kB as base64 text
 MOST_DIGITS = 8
 LARGEST_WITH_WEIGHTS = 700_000
 
 
-# --- the x-ray: masks, paths and the zeros of the Jacobian ---------------------------------------------------
+# --- the x-ray: masks, paths and the zeros of the Jacobian -------------------------------------------------
 
 
 def xray(
@@ -66,8 +65,8 @@ def xray(
         data={"start": start, "palette": {role: PALETTE[name] for role, name in roles.items()}},
         still=_still_xray(tuple(plan.order.tolist()), tuple(map(int, widths)), direct),
         largest=LARGEST_XRAY,
-        words="Interactive figure «The masks of MADE in an x-ray»: the number of paths from each input to each "
-              "output is 0 wherever the input does not come before the output.")
+        words="Interactive figure «The masks of MADE in an x-ray»: the number of paths from each input to "
+              "each output is 0 wherever the input does not come before the output.")
 
 
 def _shown(dimensions: int, widths: Sequence[int], order: str | Sequence[int]) -> Connectivity:
@@ -102,19 +101,21 @@ def _still_xray(order: tuple[int, ...], widths: tuple[int, ...], direct: bool) -
     masks[0], masks[-1] = masks[0][:, pixels], masks[-1][pixels]
     paths = (plan.paths().long() + (plan.direct().long() if direct else 0))[pixels][:, pixels]
     top, drawn = 28 + 90 * len(masks) + 56, _svg_network(heads, masks, direct)
+    into = ["the hidden units"] if len(masks) == 2 else [f"hidden layer {n}" for n in range(1, len(masks))]
+    titles = [*(f"Mask of {name}" for name in (*into, "the outputs")),
+              "Paths and direct ones" if direct else "Paths N(d, i)"]
     left, lowest = 4, 0
     for place, mask in enumerate([*masks, paths]):
-        title = (("Paths and direct ones" if direct else "Paths N(d, i)") if place == len(masks) else "Mask of the outputs" if place == len(masks) - 1
-                 else "Mask of the hidden units" if len(masks) == 2 else f"Mask of hidden layer {place + 1}")
+        title = titles[place]
         rows, columns = (outputs, inputs) if place == len(masks) else (heads[place + 1], heads[place])
         drawn += _svg_matrix(title, mask.tolist(), rows, columns, place < len(masks) - 1, (left, top))
         left += max(20 * len(columns) + 44, 150) + 22
         lowest = max(lowest, 20 * len(rows) + 50)
     return _as_image(drawn, max(left, STILL_WIDTH), top + lowest, alt=(
         f"A masked network of {len(order)} inputs, {' and '.join(map(str, widths))} hidden units and "
-        f"{len(order)} outputs. Each input and output bears its position in the ordering, each hidden unit its "
-        "degree; a connection is drawn only where a hidden unit's degree is at least the number below it, and "
-        "where an output's position is above the degree below it. Below, the masks as grids of ones, and the "
+        f"{len(order)} outputs. Each input and output bears its position in the ordering, each hidden unit "
+        "its degree; a connection is drawn only where a hidden unit's degree is at least the number below it, "
+        "and where an output's position is above the degree below it. Below, the masks as grids of ones, and the "
         "number of paths from each input to each output: it is 0 on and above the diagonal, and "
         f"{plan.lost()} of the {len(order) * (len(order) - 1) // 2} pairs below it have no path through the "
         "hidden units."))
@@ -165,7 +166,8 @@ def _svg_matrix(
     cells: dict[str, str] = {}
     for r, (name, number) in enumerate(rows):
         y = top + 20 * r
-        drawn += _svg_text(left - 18, y + 14, f"{name} {number}".strip()) + _svg_digits(across, y + 14, values[r])
+        drawn += _svg_text(left - 18, y + 14, f"{name} {number}".strip())
+        drawn += _svg_digits(across, y + 14, values[r])
         for x, value, column in zip(across, values[r], columns):
             colour = _colour(number if by_rows else column[1])
             cells[colour] = cells.get(colour, "") + (f"M{x - 10} {y}h20v20h-20" if value else "")
@@ -285,11 +287,12 @@ def _check_drawable(made: MADE) -> None:
         raise ValueError("The page draws bits by a MADE with one hidden layer and no labels; one with the law "
                          f"{made.law}, hidden layers of {made.widths} and {made.classes} labels came.")
     if not torch.equal(made.connectivity.order.cpu(), torch.arange(made.dimensions)):
-        raise ValueError("The page draws row by row, from left to right, and this MADE wears another ordering: train "
-                         "one with order='natural'.")
+        raise ValueError("The page draws row by row, from left to right, and this MADE wears another ordering: "
+                         "train one with order='natural'.")
     probe = torch.linspace(-3, 3, 13)
     if not torch.equal(made.activation(probe), probe.relu()):
-        raise ValueError("The page computes rectifiers, and this MADE has another activation: train one with F.relu.")
+        raise ValueError("The page computes rectifiers, and this MADE has another activation: train one with "
+                         "F.relu.")
 
 
 def _packed_rows(weight: Tensor, mask: Tensor) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-/* The masks of MADE in an x-ray: the network with its live connections, the mask matrices, the number of paths
-   from each input to each output, and the zeros of the Jacobian. Numbers stand in every unit; colours repeat
+/* The masks of MADE in an x-ray: the network with its live connections, the mask matrices, the number of
+   paths from each input to each output, and the zeros of the Jacobian. Numbers stand in every unit; colours repeat
    them. What is lit belongs to `look`: an output, an input, or a pair of both. */
 nx.build = function (stage) {
   const { data, live, say } = stage;
@@ -242,7 +242,8 @@ nx.build = function (stage) {
       const chip = strip.children[t];
       chip.replaceChildren(nx.h("i", {}, String(t + 1)), " " + x(d));
       chip.style.setProperty("--nx-xray-own", colour(t + 1));
-      chip.setAttribute("aria-label", t + 1 + " " + x(d) + ": place " + (t + 1) + " of " + D + ", arrow keys move it");
+      const place = ": place " + (t + 1) + " of " + D + ", arrow keys move it";
+      chip.setAttribute("aria-label", t + 1 + " " + x(d) + place);
     });
   }
 
@@ -340,7 +341,9 @@ nx.build = function (stage) {
       dead,
       alive,
       ...names(at),
-      ...net.degrees.flatMap((m, l) => m.map((degree, j) => hiddenUnit(spot(l + 1, j), l + 1, j, degree, at))),
+      ...net.degrees.flatMap((m, l) =>
+        m.map((degree, j) => hiddenUnit(spot(l + 1, j), l + 1, j, degree, at)),
+      ),
       ...axis().map((i) => pixelUnit(spot(0, i), i, false, at)),
       ...axis().map((d) => pixelUnit(spot(top, d), d, true, at)),
     );
@@ -400,7 +403,8 @@ nx.build = function (stage) {
     // The written names stand beside the button: what it is called says more.
     const y = output ? -radius - 7 : radius + 16;
     const name = nx.s("text", { y, "text-anchor": "middle", class: "nx-name" }, output ? a(pixel) : x(pixel));
-    const place = nx.s("g", { transform: "translate(" + at.join(" ") + ")" }, points(node, pair), inside(number), name);
+    const transform = "translate(" + at.join(" ") + ")";
+    const place = nx.s("g", { transform }, points(node, pair), inside(number), name);
     if (output && now.leaks.includes(pixel))
       place.append(
         nx.s("circle", { r: radius + 3.5, class: "nx-xray-ring" }),
@@ -482,7 +486,8 @@ nx.build = function (stage) {
       viewBox: "0 0 " + width + " " + height,
       "aria-hidden": "true",
     });
-    const text = (px, py, line, kind) => nx.s("text", { x: px, y: py, "text-anchor": "middle", class: kind }, line);
+    const text = (px, py, line, kind) =>
+      nx.s("text", { x: px, y: py, "text-anchor": "middle", class: kind }, line);
     const head = ({ name, number }, px, py, nameX, nameY) => {
       const box = { x: px - 9, y: py - 9, width: 18, height: 18, rx: 3 };
       return [
@@ -534,7 +539,10 @@ nx.build = function (stage) {
       const first = l === 0;
       return matrix({
         id: "W" + (l + 1),
-        title: [sup("M", "W", deep ? String(l + 1) : ""), ", into ", deep ? "hidden layer " + (l + 1) : "the hidden units"],
+        title: [
+          sup("M", "W", deep ? String(l + 1) : ""),
+          deep ? ", into hidden layer " + (l + 1) : ", into the hidden units",
+        ],
         rule: first ? "1 where m(j) ≥ o(i)" : "1 where m(j′) ≥ m(j)",
         rows: range(m.length),
         columns: first ? pixels : range(net.degrees[l - 1].length),
@@ -571,10 +579,11 @@ nx.build = function (stage) {
 
   function pathBlock() {
     const product = net.degrees.map((_, l) => sup("M", "W", net.degrees.length > 1 ? String(l + 1) : ""));
+    const more = net.direct ? [" + ", sup("M", "A")] : [];
     const most = Math.max(1, ...now.all.flat());
     return matrix({
       id: "N",
-      title: ["N = ", sup("M", "V"), " ", ...product.reverse(), ...(net.direct ? [" + ", sup("M", "A")] : [])],
+      title: ["N = ", sup("M", "V"), " ", ...product.reverse(), ...more],
       rule: "paths from input to output; – is a legal pair without",
       rows: axis(),
       columns: axis(),
@@ -666,15 +675,19 @@ nx.build = function (stage) {
     const row = range(net.order.length).filter((other) =>
       d !== undefined ? now.all[d][other] : now.all[other][i],
     );
-    const count = row.reduce((sum, other) => sum + (d !== undefined ? now.all[d][other] : now.all[other][i]), 0);
-    const who = (d !== undefined ? "Output " + a(d) : "Input " + x(i)) + " (position " + now.position[pixel] + ") ";
+    const way = (other) => (d !== undefined ? now.all[d][other] : now.all[other][i]);
+    const count = row.reduce((sum, other) => sum + way(other), 0);
+    const unit = d !== undefined ? "Output " + a(d) : "Input " + x(i);
+    const who = unit + " (position " + now.position[pixel] + ") ";
     const names = list(row.map(d !== undefined ? x : a));
     const ways = nx.plural(count, "path") + ".";
     if (d !== undefined) return who + (row.length ? "sees " + names + " through " + ways : "sees no input.");
     return who + (row.length ? "is seen by " + names + " through " + ways : "is seen by no output.");
   }
   function between(d, i) {
-    const number = Math.abs(J[d][i]) < 0.0005 ? J[d][i].toExponential(1).replace("-", "−") : nx.number(J[d][i], 3);
+    const slope = J[d][i];
+    const tiny = Math.abs(slope) < 0.0005;
+    const number = tiny ? slope.toExponential(1).replaceAll("-", "−") : nx.number(slope, 3);
     return (
       (now.all[d][i] ? nx.plural(now.all[d][i], "path") : "No path") +
       " from " +
@@ -690,7 +703,7 @@ nx.build = function (stage) {
       "/∂" +
       x(i) +
       " is " +
-      (J[d][i] === 0 ? "exactly 0" : number) +
+      (slope === 0 ? "exactly 0" : number) +
       "." +
       (!now.all[d][i] && legal(d, i) ? " The pair is legal, and it is lost." : "")
     );
@@ -719,7 +732,9 @@ nx.build = function (stage) {
     const pairs = now.lost.length;
     const name = ([d, i]) => x(i) + " → " + a(d);
     if (!pairs)
-      return now.legal > 1 ? "All " + now.legal + " legal pairs have a path. " : "The one legal pair has a path. ";
+      return now.legal > 1
+        ? "All " + now.legal + " legal pairs have a path. "
+        : "The one legal pair has a path. ";
     return (
       pairs +
       " of " +
