@@ -388,7 +388,7 @@ class MaskedLinear(nn.Module):
 
 
 Step = tuple[int, int, int]             # rows from, rows to, and how many inputs the last of them sees
-STEPS, SMALLEST = 8, 125                # steps of a staircase, and how many rows each has at least
+STEPS, SMALLEST = 8, 80                # steps of a staircase, and how many rows each has at least
 
 
 def steps_of(mask: Tensor) -> tuple[Step, ...]:
@@ -423,10 +423,11 @@ class MaskedSteps(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, mask, *parts = ctx.saved_tensors
         below, gradient = ctx.needs_input_grad[0], gradient.to(x.dtype)
-        to_x, to_weight = torch.zeros_like(x) if below else None, torch.zeros_like(mask)
+        to_x, to_weight = torch.zeros_like(x) if below else None, torch.empty_like(mask)
         for (first, last, seen), part in zip(ctx.steps, parts):
             mine = gradient[:, first:last]
             torch.mul(mine.mT @ x[:, :seen], mask[first:last, :seen], out=to_weight[first:last, :seen])
+            to_weight[first:last, seen:] = 0
             if below:
                 to_x[:, :seen].addmm_(mine, part)
         return to_x, to_weight, None, gradient.sum(0, dtype=mask.dtype) if ctx.biased else None, None
