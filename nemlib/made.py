@@ -388,7 +388,7 @@ class MaskedLinear(nn.Module):
 
 
 Step = tuple[int, int, int]             # rows from, rows to, and how many inputs the last of them sees
-STEPS, SMALLEST = 8, 80                # steps of a staircase, and how many rows each has at least
+STEPS, SMALLEST = 8, 125            # steps of a staircase, and how many rows each has at least
 
 
 def steps_of(mask: Tensor) -> tuple[Step, ...]:

@@ -332,8 +332,8 @@ def make_member(settings: Settings, seed: int, number: int, steps: int) -> MADEL
     how, network = settings.learning, make_network(settings.network, seed, number)
     optimizer = torch.optim.AdamW(network.parameters(), how.learning_rate, weight_decay=how.weight_decay,
                                   fused=True)
-    return MADELearner(network, optimizer, binarize=settings.digits.binarization == "dynamic" or settings.digits.redrawn > 0,
-                       averaging=how.averaging, scheduler=cosine_schedule(optimizer, steps, how.warm_up))
+    drawn = settings.digits.binarization == "dynamic" or settings.digits.redrawn > 0
+    return MADELearner(network, optimizer, binarize=drawn, averaging=how.averaging, scheduler=cosine_schedule(optimizer, steps, how.warm_up))
 
 
 def build(settings: Settings, seed: int) -> Built:
