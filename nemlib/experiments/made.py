@@ -333,7 +333,8 @@ def make_member(settings: Settings, seed: int, number: int, steps: int) -> MADEL
     optimizer = torch.optim.AdamW(network.parameters(), how.learning_rate, weight_decay=how.weight_decay,
                                   fused=True)
     drawn = settings.digits.binarization == "dynamic" or settings.digits.redrawn > 0
-    return MADELearner(network, optimizer, binarize=drawn, averaging=how.averaging, scheduler=cosine_schedule(optimizer, steps, how.warm_up))
+    return MADELearner(network, optimizer, binarize=drawn, averaging=how.averaging,
+                       scheduler=cosine_schedule(optimizer, steps, how.warm_up))
 
 
 def build(settings: Settings, seed: int) -> Built:
