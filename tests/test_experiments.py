@@ -564,7 +564,8 @@ ONE_SEED = {("shapes-published", "full"), ("shapes-ours", "full"), ("shapes-wide
             ("flying-mnist", "book"), ("rbm-mnist", "full"), ("rbm-mnist-all", "full"), ("rbm-cd3", "book"),
             ("rbm-cd25", "book"), ("autoencoder-mnist", "book"), ("autoencoder-2", "book"), ("autoencoder-8", "book"),
             ("autoencoder-30", "full"), ("vae-plane", "book"), ("vae-published", "full"),
-            ("iwae-published", "full"), ("vae-conv", "full")}
+            ("iwae-published", "full"), ("vae-conv", "full"), ("made-ladder", "book"), ("made-masks", "book"),
+            ("made-pixels", "book"), ("made-fixed-1", "full"), ("made-fixed-2", "full")}
 
 # --- what is shipped -------------------------------------------------------------------------------------
 
