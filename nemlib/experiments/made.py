@@ -130,8 +130,8 @@ MASKS = {
 }
 FOR_THE_PAGE = {
     "smoke": smoke(Network((16,), "natural")),
-    "book": Settings(Network((200,), "natural", direct=True), learning=Learning(40), likelihood=Likelihood(4)),
-    "full": Settings(Network((200,), "natural", direct=True), learning=Learning(100), likelihood=Likelihood(10)),
+    "book": Settings(Network((180,), "natural", direct=True), learning=Learning(40), likelihood=Likelihood(4)),
+    "full": Settings(Network((180,), "natural", direct=True), learning=Learning(100), likelihood=Likelihood(10)),
 }
 
 
