@@ -499,8 +499,8 @@ class MADE(nn.Module):
         """Masks whose ordering begins with the known inputs, so that the others can be drawn given them.
 
         known: (D,) bool. Within both parts the order is that of the masks worn; degrees are drawn from `seed`.
-        A network that has learnt over many orderings is as good on this one; one that has learnt a single
-        ordering knows nothing of it.
+        A network is good in orderings that it has learnt, or in any if it has learnt so many that a new one is no
+        surprise. One that has learnt a single ordering, or a few, knows nothing of this one.
         """
         self.check_known(known)
         order = self.connectivity.order
