@@ -387,7 +387,7 @@ class MaskedLinear(nn.Module):
         return MaskedSteps.apply(x, self.weight, self.mask, self.bias, self.steps) if self.steps else self(x)
 
 
-Step = tuple[int, int, int]             # rows from, rows to, and how many inputs the last of them sees
+Step = tuple[int, int, int, int]        # rows from, rows to, how many inputs all of them see, and the last of them
 STEPS, SMALLEST = 8, 125            # steps of a staircase, and how many rows each has at least
 
 
@@ -396,7 +396,7 @@ def steps_of(mask: Tensor) -> tuple[Step, ...]:
     seen = mask.sum(1, dtype=torch.int64).tolist()
     count = max(1, min(STEPS, len(seen) // SMALLEST))
     edges = [len(seen) * step // count for step in range(count + 1)]
-    return tuple((first, last, seen[last - 1]) for first, last in zip(edges, edges[1:]))
+    return tuple((first, last, seen[first], seen[last - 1]) for first, last in zip(edges, edges[1:]))
 
 
 class MaskedSteps(torch.autograd.Function):
@@ -411,7 +411,7 @@ class MaskedSteps(torch.autograd.Function):
         number = torch.get_autocast_dtype(device) if casts else weight.dtype
         x, parts = x.to(number), []
         y = x.new_empty(len(x), len(weight))
-        for first, last, seen in steps:
+        for first, last, _, seen in steps:
             parts.append(torch.mul(weight[first:last, :seen], mask[first:last, :seen]).to(number))
             torch.mm(x[:, :seen], parts[-1].mT, out=y[:, first:last])
         ctx.save_for_backward(x, mask, *parts)
@@ -424,10 +424,14 @@ class MaskedSteps(torch.autograd.Function):
         x, mask, *parts = ctx.saved_tensors
         below, gradient = ctx.needs_input_grad[0], gradient.to(x.dtype)
         to_x, to_weight = torch.zeros_like(x) if below else None, torch.empty_like(mask)
-        for (first, last, seen), part in zip(ctx.steps, parts):
-            mine = gradient[:, first:last]
-            torch.mul(mine.mT @ x[:, :seen], mask[first:last, :seen], out=to_weight[first:last, :seen])
-            to_weight[first:last, seen:] = 0
+        for (first, last, open_to_all, seen), part in zip(ctx.steps, parts):
+            mine, rows = gradient[:, first:last], to_weight[first:last]
+            if x.dtype == mask.dtype:
+                torch.mm(mine.mT, x[:, :seen], out=rows[:, :seen])
+            else:
+                rows[:, :seen] = mine.mT @ x[:, :seen]
+            rows[:, open_to_all:seen] *= mask[first:last, open_to_all:seen]
+            rows[:, seen:] = 0
             if below:
                 to_x[:, :seen].addmm_(mine, part)
         return to_x, to_weight, None, gradient.sum(0, dtype=mask.dtype) if ctx.biased else None, None
@@ -738,13 +742,16 @@ class MADE(nn.Module):
         """
         self.check_shape(x)
         check_whole(x, self.law.values)
+        self.check_labels(labels, len(x))
+
+    def check_labels(self, labels: Tensor | None, count: int) -> None:
         if (labels is None) != (not self.classes):
             raise ValueError("This MADE is a law given labels, and none came." if self.classes else
                              "This MADE knows no labels, and some came: build it with labels=….")
         if labels is None:
             return
-        if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-            raise ValueError(f"Labels are whole numbers, one for each example, shape ({len(x)},); "
+        if labels.shape != (count,) or labels.is_floating_point() or labels.dtype == torch.bool:
+            raise ValueError(f"Labels are whole numbers, one for each example, shape ({count},); "
                              f"{tuple(labels.shape)} of type {labels.dtype} came.")
         if len(labels) and not (labels.min() >= 0 and labels.max() < self.classes):
             raise ValueError(f"Labels are 0 to {self.classes - 1}, but {labels.min()} to {labels.max()} came.")
@@ -856,12 +863,13 @@ class MADELearner(Learner):
         x, labels = self.parts(data)
         if not isinstance(x, Tensor):
             raise ValueError('A MADE learns from a tensor (examples, D), or from {"x": …, "labels": …}.')
-        if self.binarize:
-            low, high = (bound.item() for bound in x.aminmax())
-            if not (low >= 0 and high <= 1):
-                raise ValueError(f"Images to be drawn as bits lie in [0, 1], but their range is {low:g} to {high:g}.")
-            x = torch.zeros_like(x)
-        self.made.check(x, labels)
+        if not self.binarize:
+            return self.made.check(x, labels)
+        self.made.check_shape(x)
+        self.made.check_labels(labels, len(x))
+        low, high = (bound.item() for bound in x.aminmax())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"Images to be drawn as bits lie in [0, 1], but their range is {low:g} to {high:g}.")
 
     def parts(self, batch: Any) -> tuple[Any, Tensor | None]:
         return (batch.get("x"), batch.get("labels")) if isinstance(batch, Mapping) else (batch, None)

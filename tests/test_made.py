@@ -1255,7 +1255,7 @@ def test_what_masks_close_may_be_left_out_of_the_work(name, monkeypatch, generat
     if made.dimensions > 1:
         assert len(made.output.steps) > 2
         for layer in layers(made):                                          # the mutant: one input too few
-            layer.steps = tuple((first, last, max(0, seen - 1)) for first, last, seen in layer.steps)
+            layer.steps = tuple((first, last, whole, max(0, seen - 1)) for first, last, whole, seen in layer.steps)
         plain, stepwise = both_ways(made, x, labels)
         assert max(float((one - two).abs().max().detach()) for one, two in zip(plain, stepwise)) > 1e-3
 
