@@ -703,6 +703,41 @@ def test_how_often_uniform_degrees_blind_an_output(largest_error):
         assert D == 2 or (blind.mean(0) - shifted).abs().max() > 0.01            # the mutant: t for t − 1
 
 
+@pytest.mark.equation("eq-made-blind-floor", how="enumeration")
+def test_masks_set_a_floor_to_the_loss(generator, largest_error):
+    """The best tables of what each output sees cost the sum of its entropies; no network with these masks costs less,
+    and one with every path does.
+    """
+    x, truth, floors = states(5), random_table(generator, 5), []
+    entropy = -float((truth * truth.log()).sum())
+
+    def trained(plan, widths):
+        network = MADE(5, widths, generator, order=plan.order, degrees=plan.degrees, dtype=torch.float64)
+        climber = torch.optim.Adam(network.parameters(), 0.05)
+        for _ in range(200):
+            loss = -(truth * network.log_prob(x)).sum()
+            climber.zero_grad()
+            loss.backward()
+            climber.step()
+        return float(loss)
+
+    for seed in range(6):
+        plan = connectivity(5, [2], degrees="uniform", order="random", seed=seed)
+        floor, best = 0.0, torch.zeros(32, dtype=torch.float64)
+        for d, sees in enumerate(plan.connected()):
+            p_seen, p_both = (((x[:, None, which] == x[:, which]).all(-1) * truth).sum(1)
+                              for which in (sees, sees | (torch.arange(5) == d)))
+            floor += float((truth * (p_seen / p_both).log()).sum())              # H(x_d | x_S)
+            best += (p_both / p_seen).log()
+        error = abs(floor + float((truth * best).sum()))
+        largest_error(error, "eq-made-blind-floor")
+        assert error < EXACT and abs(float(best.exp().sum()) - 1) < EXACT, "the best tables are a law"
+        assert floor > entropy - EXACT and trained(plan, [2]) > floor
+        floors.append(floor)
+    assert max(floors) > entropy + 0.05, "lost pairs cost something"
+    assert trained(connectivity(5, [40]), [40]) < max(floors), "and the floor is the masks', not the data's"
+
+
 def test_uniform_degrees_have_one_probability_each(generator):
     drawn = uniform_degrees(7, 6000, generator)
     counts = torch.bincount(drawn, minlength=7)[1:]
