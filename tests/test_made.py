@@ -719,7 +719,7 @@ def test_masks_set_a_floor_to_the_loss(generator, largest_error):
             climber.zero_grad()
             loss.backward()
             climber.step()
-        return float(loss)
+        return loss.item()
 
     for seed in range(6):
         plan = connectivity(5, [2], degrees="uniform", order="random", seed=seed)
