@@ -158,7 +158,7 @@ def test_weights_come_back_from_bytes_within_half_a_step_and_closed_ones_as_zero
         open_ = mask.bool() if network.count == 1 else torch.ones_like(mask, dtype=torch.bool)
         step = (value * open_).abs().amax(1, keepdim=True) / 127
         assert ((back[key] - value).abs() <= step / 2 + 1e-7)[open_].all() and (back[key][~open_] == 0).all()
-        assert tensors[f"x.{key}"].dtype == torch.int8 and tensors[f"x.{key}"].numel() == open_.sum()
+        assert tensors[f"x.{key}"].dtype == torch.uint8 and tensors[f"x.{key}"].numel() < 1.01 * open_.sum() + 100
 
 
 def test_the_best_network_on_validation_images_is_the_one_that_is_kept():

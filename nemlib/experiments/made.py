@@ -13,6 +13,7 @@ The ladder is one run of several networks, each with one choice more than the on
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -177,34 +178,46 @@ def everywhere(state: LearningState, network: Mapping[str, Tensor]) -> dict[str,
 
 
 def packed(made: MADE, prefix: str) -> dict[str, Tensor]:
-    """A network's state under that prefix: matrices as bytes with one scale a row, everything else as it is.
-
-    Of a network with one set of masks, only the weights that its masks let through are there.
+    """A network's state under that prefix: matrices as bytes with one scale a row, compressed without loss; everything
+    else as it is. Of a network with one set of masks, only the weights that its masks let through are there.
     """
-    found, masks = {}, dict(made.named_buffers())
+    found = {}
     for name, value in made.state_dict().items():
         if value.dim() == 2:
-            mask = masks.get(name.replace("weight", "mask")) if made.count == 1 else None
-            value = value if mask is None else value * mask
-            scale = value.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+            shown = let_through(made, name)
+            scale = (value * shown).abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
             found[f"{prefix}{name}.scale"] = scale
-            value = (value / scale).round().to(torch.int8)
-            value = value if mask is None else value[mask.bool()]
+            numbers = (value / scale).round().to(torch.int8)[shown].cpu().numpy()
+            value = torch.frombuffer(bytearray(zlib.compress(numbers.tobytes(), 9)), dtype=torch.uint8)
         found[prefix + name] = value
     return found
 
 
 def unpacked(tensors: Mapping[str, Tensor], made: MADE, prefix: str) -> dict[str, Tensor]:
-    """The state of a network built like `made` from what `packed` gave, in float32; what is masked is 0."""
-    found, masks = {}, dict(made.named_buffers())
+    """The state of a network built like `made` from what `packed` gave, in float32; what is masked is 0.
+
+    Raises ValueError where the numbers are those of a network of another size.
+    """
+    found = {}
     for name, like in made.state_dict().items():
         value, scale = tensors[prefix + name], tensors.get(f"{prefix}{name}.scale")
-        if scale is not None and value.dim() == 1:
-            mask = masks[name.replace("weight", "mask")].bool()
-            value = torch.zeros(like.shape, dtype=value.dtype, device=value.device).masked_scatter(
-                mask.to(value.device), value)
-        found[name] = value if scale is None else value.float() * scale
+        if scale is not None:
+            shown = let_through(made, name).to(scale.device)
+            numbers = torch.frombuffer(bytearray(zlib.decompress(value.cpu().numpy().tobytes())), dtype=torch.int8)
+            if numbers.numel() != shown.sum() or len(scale) != len(like):
+                raise ValueError(f"{prefix}{name} holds {numbers.numel()} weights, but this network has "
+                                 f"{int(shown.sum())}: these are the weights of another one.")
+            value = torch.zeros(like.shape, device=scale.device).masked_scatter(
+                shown, numbers.to(scale.device, torch.float32)) * scale
+        found[name] = value
     return found
+
+
+def let_through(made: MADE, name: str) -> Tensor:
+    """Which entries of a matrix are ever used: those of the one set of masks, or all. Bool, the matrix's shape."""
+    mask = dict(made.named_buffers()).get(name.replace("weight", "mask")) if made.count == 1 else None
+    like = made.state_dict()[name]
+    return torch.ones_like(like, dtype=torch.bool) if mask is None else mask.bool()
 
 
 class RecordedLearning(Learner):
