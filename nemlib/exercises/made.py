@@ -1221,8 +1221,8 @@ def _one_shift(logs: Tensor) -> Tensor:
         wrong("average of the logits", lambda x, a: _log_pixels(x, a.mean(0)).sum(1),
               lambda x, a: _log_pixels(x, a.sum(0)).sum(1),
               says="You averaged the logits. Under different masks a pixel sees different others; after the "
-                   "average it sees all of them, and by their way itself. The number is often better than "
-                   "any mask's, and the sum over all pictures is not 1.",
+                   "average two pixels may see each other, and each forecast rests on the other's result. "
+                   "The number is often better than any mask's, and the sum over all pictures is not 1.",
               hint="At which step does a law of whole pictures first stand in your code?"),
         wrong("average of the log-likelihoods", _averaged(lambda logs: logs.mean(0)),
               says="You averaged the log-likelihoods. That is the mean score of a single mask, a lower bound "
