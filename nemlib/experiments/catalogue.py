@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 
-from nemlib.experiments import autoencoder, gibbs, made, neural_em, rbm, vae
+from nemlib.experiments import autoencoder, gan, gibbs, made, neural_em, rbm, vae
 from nemlib.experiments.experiment import Experiment
 
 FAMILIES = (
@@ -15,6 +15,7 @@ FAMILIES = (
     autoencoder,
     vae,
     made,
+    gan,
     neural_em,
 )
 
