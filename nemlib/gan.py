@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import get_total_norm
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -65,7 +66,8 @@ def value(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 def optimal_logit(log_p: Tensor, log_q: Tensor) -> Tensor:
     """a*(x) = log p(x) − log q(x), the logit of the best discriminator between data p and generator q.
 
-    log_p, log_q: log-densities at the same points, any shape, nats. Equation eq-gan-optimal-logit.
+    log_p, log_q: log-densities at the same points, any shape, nats; where neither law has mass, both −inf,
+    any logit is as good and nan comes. Equation eq-gan-optimal-logit.
     """
     return log_p - log_q
 
@@ -75,9 +77,8 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
 
     p, q: probabilities of the same finitely many states. Equation eq-gan-jsd.
     """
-    middle = 0.5 * (p + q)
-    return 0.5 * (torch.special.xlogy(p, p / middle).nan_to_num()
-                  + torch.special.xlogy(q, q / middle).nan_to_num()).sum(-1)
+    middle = 0.5 * (p + q)         # the entropy of the middle, less the mean of both entropies
+    return (0.5 * (torch.xlogy(p, p) + torch.xlogy(q, q)) - torch.xlogy(middle, middle)).sum(-1)
 
 
 def wasserstein(x: Tensor, y: Tensor) -> Tensor:
@@ -94,7 +95,7 @@ def wasserstein(x: Tensor, y: Tensor) -> Tensor:
 # --- laws in the plane to learn from ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gaussians:
     """Equally many samples from each of several round Gaussians with one deviation.
 
@@ -105,8 +106,8 @@ class Gaussians:
     deviation: float
 
     def __post_init__(self) -> None:
-        if self.centres.dim() != 2 or not self.deviation > 0:
-            raise ValueError("Centres are (modes, numbers) and the deviation is above 0, but "
+        if self.centres.dim() != 2 or not len(self.centres) or not self.deviation > 0:
+            raise ValueError("Centres are (modes, numbers), at least one, and the deviation is above 0, but "
                              f"{tuple(self.centres.shape)} and {self.deviation} came.")
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -296,12 +297,14 @@ class GradientPenalty:
 
 
 Penalty = R1 | GradientPenalty
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def check_weight(name: str, weight: float, every: int = 1) -> None:
-    if not weight >= 0 or every < 1:
-        raise ValueError(f"{name} is not negative and every is at least 1, but {weight} and {every} came.")
+    if not weight >= 0:
+        raise ValueError(f"The {name} of a penalty is not negative, but {weight} came.")
+    if every < 1:
+        raise ValueError(f"A penalty comes in every step, or every second, third, …, but every={every} came.")
 
 
 # --- the two networks ------------------------------------------------------------------------------------
@@ -312,11 +315,14 @@ def spectral(network: nn.Module, iterations: int = 1) -> nn.Module:
     largest singular value, which `iterations` of the power method improve whenever the network is used in
     training.
 
-    A kernel counts as a matrix with one row an output channel. Changes the network and gives it back. Miyato
-    et al. (2018); equations eq-gan-spectral and eq-gan-spectral-convolution.
+    A kernel counts as a matrix with one row an output channel. Changes the network and gives it back; a layer
+    that is divided already stays as it is. The power method starts from PyTorch's global generator: use
+    inside `nemlib.training.seeded`. Miyato et al. (2018); equations eq-gan-spectral and
+    eq-gan-spectral-convolution.
     """
     for layer in list(network.modules()):
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        linear = isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+        if linear and not is_parametrized(layer, "weight"):
             spectral_norm(layer, n_power_iterations=iterations)
     return network
 
@@ -405,6 +411,9 @@ def dcgan_weights(network: nn.Sequential) -> nn.Sequential:
     return network
 
 
+SHAPES_ONLY = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Sequential)      # they change no number
+
+
 # --- the machine -----------------------------------------------------------------------------------------
 
 
@@ -438,7 +447,7 @@ class GAN(nn.Module):
                 return -1.0, 1.0
             if isinstance(layer, nn.Sigmoid):
                 return 0.0, 1.0
-            if any(True for _ in layer.parameters(recurse=False)):
+            if not isinstance(layer, SHAPES_ONLY):
                 return None
         return None
 
@@ -464,9 +473,15 @@ class GAN(nn.Module):
     def logits(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """a(x) of each pack of m samples that follow each other. (batch, numbers) → (batch / m,).
 
-        Raises ValueError for a batch that is no multiple of m, and for labels as in `generate`.
+        Raises ValueError for a batch that is no multiple of m, for labels as in `generate`, and for a
+        discriminator that gives anything but one number a row.
         """
-        return self.logits_of_packs(self.packs(x, labels))
+        rows = self.packs(x, labels)
+        found = self.discriminator(rows)
+        if found.shape != (len(rows), 1):
+            raise ValueError(f"A discriminator gives one logit a row, shape ({len(rows)}, 1), but "
+                             f"{tuple(found.shape)} came.")
+        return found.squeeze(1)
 
     def packs(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Rows of m samples, each with its label: (batch, numbers) → (batch / m, m · (numbers + classes)).
@@ -476,18 +491,14 @@ class GAN(nn.Module):
         if x.dim() != 2 or len(x) % self.packed:
             raise ValueError(f"The discriminator judges {self.packed} samples together, so a batch (batch, "
                              f"numbers) has a multiple of {self.packed} rows; {tuple(x.shape)} came.")
-        return self.with_labels(x, labels).reshape(len(x) // self.packed, -1)
-
-    def logits_of_packs(self, rows: Tensor) -> Tensor:
-        """(rows, m · (numbers + classes)) → (rows,)."""
-        found = self.discriminator(rows)
-        if found.shape != (len(rows), 1):
-            raise ValueError(f"A discriminator gives one logit a row, shape ({len(rows)}, 1), but "
-                             f"{tuple(found.shape)} came.")
-        return found.squeeze(1)
+        rows = self.with_labels(x, labels)
+        return rows.reshape(len(x) // self.packed, self.packed * rows.shape[1])
 
     def with_labels(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """x with one-hot labels appended: (batch, numbers) → (batch, numbers + classes)."""
+        """x with one-hot labels appended: (batch, numbers) → (batch, numbers + classes).
+
+        A label that is none of 0 … classes − 1 is refused on the CPU; on a GPU its code is all 0.
+        """
         if (labels is None) != (not self.classes):
             raise ValueError("This GAN makes samples given labels, and none came." if self.classes else
                              "This GAN knows no labels, and some came: build it with classes=….")
@@ -496,6 +507,10 @@ class GAN(nn.Module):
         if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(f"Labels are whole numbers, one for each sample, shape ({len(x)},); "
                              f"{tuple(labels.shape)} of type {labels.dtype} came.")
+        if labels.device.type == "cpu" and len(labels):         # on a GPU a look would have to wait
+            least, most = (bound.item() for bound in labels.aminmax())
+            if not 0 <= least <= most < self.classes:
+                raise ValueError(f"Labels are 0 to {self.classes - 1}, but {least} to {most} came.")
         codes = (labels[:, None] == torch.arange(self.classes, device=x.device)).to(x.dtype)
         return torch.cat([x, codes], dim=1)
 
@@ -504,26 +519,43 @@ class GAN(nn.Module):
 
 
 class LearningState(nn.Module):
-    """What learning carries from step to step: the machine, its averaged generator if there is one, and fixed
-    z.
+    """What learning carries from step to step: the machine, its averaged generator or None, and fixed z.
+
+    The averaged generator is always in eval mode, so that a sample does not hang on its batch.
     """
 
     def __init__(self, gan: GAN, averaging: float, shown: int) -> None:
         super().__init__()
-        self.gan = gan
+        self.gan, self.averaged = gan, None
         if averaging:
-            self.averaged = copy.deepcopy(gan.generator).requires_grad_(False)
+            self.averaged = copy.deepcopy(gan.generator).requires_grad_(False).eval()
             self.follow = get_ema_multi_avg_fn(averaging)
-        device = next(gan.parameters()).device
-        self.register_buffer("fixed", gan.draw(shown, torch.Generator(device).manual_seed(0)))
+        fixed = gan.draw(shown, torch.Generator(next(gan.parameters()).device).manual_seed(0))
+        self.register_buffer("fixed", fixed)
+
+    def train(self, mode: bool = True) -> LearningState:
+        super().train(mode)
+        if self.averaged is not None:
+            self.averaged.eval()
+        return self
 
     def average(self) -> None:
-        """Let the averaged generator follow, its running means and variances too. Equation eq-gan-average."""
-        for mine, theirs in ((self.averaged.parameters(), self.gan.generator.parameters()),
-                             (self.averaged.buffers(), self.gan.generator.buffers())):
-            pairs = [(a, b) for a, b in zip(mine, theirs) if a.is_floating_point()]
-            if pairs:
-                self.follow([a for a, _ in pairs], [b.detach() for _, b in pairs], None)
+        """Let the averaged generator follow: weights, running means and variances as means over the steps, other
+        buffers (a power iteration's vectors, counters) as they are. Equation eq-gan-average.
+        """
+        mine = dict(self.averaged.named_parameters()) | dict(self.averaged.named_buffers())
+        theirs = dict(self.gan.generator.named_parameters()) | dict(self.gan.generator.named_buffers())
+        weights = {name for name, _ in self.averaged.named_parameters()}
+        means = [name for name in mine if name in weights or name.endswith(("running_mean", "running_var"))]
+        with torch.no_grad():
+            self.follow([mine[name] for name in means], [theirs[name] for name in means], None)
+            for name in mine.keys() - set(means):
+                mine[name].copy_(theirs[name])
+
+
+def widened(x: Tensor) -> Tensor:
+    """At least float32: autocast's bfloat16 is too coarse for a mean of logarithms."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class AdversarialLearner(Learner):
@@ -546,10 +578,12 @@ class AdversarialLearner(Learner):
     hints = {
         "generated_largest": "The generator went first: lower its learning rate, or limit its output (Tanh).",
         **dict.fromkeys(("discriminator_loss", "real_logit", "fake_logit", "answered_logit"),
-                        "The discriminator went first: lower its learning rate, or limit its slope (R1)."),
+                        "The discriminator went first, unless generated_largest had grown before: lower its "
+                        "learning rate, or limit its slope (R1)."),
         "penalty": "The discriminator's slope went first: lower its learning rate, or the penalty's weight.",
         "generator_loss": "The generator went first: lower its learning rate.",
-        "generator_gradient": "The generator's gradient went first: lower its learning rate.",
+        "generator_gradient": "The slope that the discriminator hands to the generator went first: lower the "
+                              "discriminator's learning rate, or limit its slope (R1).",
     }
 
     def __init__(
@@ -559,8 +593,9 @@ class AdversarialLearner(Learner):
     ) -> None:
         if not 0 <= averaging < 1:
             raise ValueError(f"averaging is the decay of a mean, in [0, 1), but {averaging} came.")
-        if discriminator_steps < 1:
-            raise ValueError(f"The discriminator makes at least one step, but {discriminator_steps} came.")
+        if discriminator_steps < 1 or shown < 1:
+            raise ValueError("The discriminator makes at least one step and one sample at least is shown, but "
+                             f"{discriminator_steps} and {shown} came.")
         mixes = any(isinstance(layer, BATCH_NORMS) for layer in gan.discriminator.modules())
         if penalty is not None and mixes:
             raise ValueError("A penalty is on the slope at each row, and batch normalisation mixes rows: "
@@ -569,6 +604,11 @@ class AdversarialLearner(Learner):
         self.loss, self.penalty, self.discriminator_steps = loss, penalty, discriminator_steps
         self.optimizers = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
         self.schedulers = dict(schedulers or {})
+        for name, optimizer in self.optimizers.items():
+            own = {id(weight) for weight in getattr(gan, name).parameters()}
+            if any(id(weight) not in own for group in optimizer.param_groups for weight in group["params"]):
+                raise ValueError(f"The {name}'s optimizer holds weights that are not the {name}'s: give it "
+                                 f"gan.{name}.parameters() and no others.")
 
     @property
     def gan(self) -> GAN:
@@ -576,8 +616,8 @@ class AdversarialLearner(Learner):
 
     @property
     def averaged(self) -> GAN:
-        """The machine with its averaged generator where there is one, else the machine itself."""
-        gan, generator = self.gan, getattr(self.module, "averaged", None)
+        """The machine with its averaged generator, in eval mode, where there is one; else the machine itself."""
+        gan, generator = self.gan, self.module.averaged
         if generator is None:
             return gan
         return GAN(generator, gan.discriminator, gan.latent, classes=gan.classes, packed=gan.packed)
@@ -601,16 +641,31 @@ class AdversarialLearner(Learner):
         if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
             raise ValueError('A GAN learns from a tensor (examples, numbers), or from {"x": …, "labels": …}: '
                              "flatten images.")
-        first = None if labels is None else labels[:2]
-        self.gan.with_labels(x[:2], first)
+        machine = copy.deepcopy(self.gan).eval()
+        number = next(machine.parameters()).dtype
+        if x.dtype != number:
+            raise ValueError(f"The data are {x.dtype} and the networks {number}: give data.to({number}).")
+        if labels is not None and machine.classes and not (labels.min() >= 0 and labels.max() < machine.classes):
+            raise ValueError(f"Labels are 0 to {machine.classes - 1}, but {labels.min()} to {labels.max()} came.")
+        few = x[:machine.packed]
+        first = None if labels is None else labels[:len(few)]
+        z = machine.draw(len(few), torch.Generator(x.device).manual_seed(0))
         with torch.no_grad():
-            made = self.gan.generate(self.module.fixed[:2], first).shape[1]
-        if made != x.shape[1]:
-            raise ValueError(f"The generator makes samples of {made} numbers; the data have {x.shape[1]}.")
-        if labels is not None and not (labels.min() >= 0 and labels.max() < self.gan.classes):
-            raise ValueError(f"Labels are 0 to {self.gan.classes - 1}, but {labels.min()} to {labels.max()} "
-                             "came.")
+            made = machine.generate(z, first).shape[1]
+            if made != x.shape[1]:
+                raise ValueError(f"The generator makes samples of {made} numbers; the data have {x.shape[1]}.")
+            self.check_discriminator(machine, few, first)
         self.check_range(x)
+
+    def check_discriminator(self, machine: GAN, few: Tensor, labels: Tensor | None) -> None:
+        """Raises ValueError where the discriminator cannot judge these samples."""
+        try:
+            machine.logits(few, labels)
+        except RuntimeError as error:
+            numbers = machine.packed * (few.shape[1] + machine.classes)
+            raise ValueError(f"The discriminator cannot judge rows of {numbers} numbers, {machine.packed} · "
+                             f"({few.shape[1]} + {machine.classes}): build it for the same packed, classes and "
+                             "sizes as the GAN.") from error
 
     def check_range(self, x: Tensor) -> None:
         """Raises ValueError where the data lie outside of the generator's range, or leave a quarter of it
@@ -637,29 +692,35 @@ class AdversarialLearner(Learner):
         gan = self.gan
         with context.autocast():
             fake = gan.sample(len(real), context.generator, labels)
-            real_logits, fake_logits = gan.logits(real, labels).float(), gan.logits(fake, labels).float()
+            largest = widened(fake.abs().max())
+            fake_logits, real_logits = (widened(gan.logits(each, labels)) for each in (fake, real))
             loss = self.loss.discriminator(real_logits, fake_logits)
         penalty = self.penalised(real, fake, labels, context)
         context.update(self.optimizers["discriminator"], loss if penalty is None else loss + penalty)
-        return {"generated_largest": fake.abs().max().float(), "discriminator_loss": loss.detach(),
+        return {"generated_largest": largest, "discriminator_loss": loss.detach(),
                 "penalty": torch.zeros_like(loss) if penalty is None else penalty.detach(),
                 "real_logit": real_logits.detach().mean(), "fake_logit": fake_logits.detach().mean()}
 
     def penalised(self, real: Tensor, fake: Tensor, labels: Tensor | None, context: Context) -> Tensor | None:
-        """The penalty of this step, or None; in float32, since squares of slopes are too fine for less."""
+        """The penalty of this step, or None: on the slope in x, not in the labels; without autocast, since
+        squares of slopes are too fine for bfloat16.
+        """
         if self.penalty is None or context.step % self.penalty.every:
             return None
-        gan = self.gan
-        packs, generated = gan.packs(real, labels), gan.packs(fake.to(real.dtype), labels)
-        return self.penalty.every * self.penalty.of(gan.logits_of_packs, packs, generated, context.generator)
+
+        def logits_of(packs: Tensor) -> Tensor:
+            return self.gan.logits(packs.reshape(real.shape), labels)
+
+        packs = [x.to(real.dtype).reshape(len(x) // self.gan.packed, -1) for x in (real, fake)]
+        return self.penalty.every * self.penalty.of(logits_of, *packs, context.generator)
 
     def generator_step(self, count: int, labels: Tensor | None, context: Context) -> dict[str, Tensor]:
         with context.autocast():
             fake = self.gan.generate(self.gan.draw(count, context.generator), labels)
-            logits = self.gan.logits(fake, labels).float()
+            logits = widened(self.gan.logits(fake, labels))
             loss = self.loss.generator(logits)
         context.update(self.optimizers["generator"], loss)
-        if hasattr(self.module, "averaged"):
+        if self.module.averaged is not None:
             self.module.average()
         gradients = [weight.grad for weight in self.gan.generator.parameters() if weight.grad is not None]
         return {"answered_logit": logits.detach().mean(), "generator_loss": loss.detach(),
@@ -667,17 +728,40 @@ class AdversarialLearner(Learner):
 
     def evaluate(self, data: Any, context: Context) -> Mapping[str, Tensor]:
         """Mean logits of held-out data and of samples of the averaged generator, and the value of the game,
-        nats.
+        nats, which is that of the loss only where D is a probability.
+
+        Batch normalisation in the discriminator uses its running statistics here, so its logits are not quite
+        those of training.
         """
-        if data is None:
-            return {}
         x, labels = self.parts(data)
-        count = len(x) - len(x) % self.gan.packed
-        x, labels = x[:count], None if labels is None else labels[:count]
-        fake = self.averaged.sample(count, context.generator, labels)
-        real_logits, fake_logits = self.gan.logits(x, labels), self.gan.logits(fake, labels)
+        packed = self.gan.packed
+        if x is None or len(x) < packed:
+            return {}
+        x = x[:len(x) - len(x) % packed]
+        rows = max(packed, context.batch_size - context.batch_size % packed)
+        real, fake = [], []
+        for start in range(0, len(x), rows):
+            part = x[start:start + rows]
+            given = None if labels is None else labels[start:start + len(part)]
+            real.append(self.gan.logits(part, given))
+            fake.append(self.gan.logits(self.averaged.sample(len(part), context.generator, given), given))
+        real_logits, fake_logits = torch.cat(real), torch.cat(fake)
         return {"value": value(real_logits, fake_logits), "real_logit": real_logits.mean(),
                 "fake_logit": fake_logits.mean()}
+
+    @torch.no_grad()
+    def picture(self, context: Context) -> Tensor | None:
+        """Samples from fixed z, as images in [0, 1], (shown, side, side), labels 0, 1, …; None where samples are
+        no square images of a bounded range.
+        """
+        machine, fixed = self.averaged, self.module.fixed
+        labels = torch.arange(len(fixed), device=fixed.device) % machine.classes if machine.classes else None
+        made = machine.generate(fixed, labels)
+        side = math.isqrt(made.shape[1])
+        if machine.range is None or side**2 != made.shape[1]:
+            return None
+        low, high = machine.range
+        return ((made - low) / (high - low)).clamp(0, 1).unflatten(1, (side, side))
 
     def compile(self, mode: str) -> None:
         if self.penalty is not None:

@@ -3,7 +3,7 @@ distrust.
 
     network = FeatureNetwork(); network.load_state_dict(...)             # results/digit-features
     real, fake = network.features(test), network.features(samples)
-    print(frechet_distance(real, fake), floor(network.features(train), real))
+    print(frechet_distance(real, fake), "floor", frechet_distance(real, network.features(new_training_images)))
     print(precision_recall(real, fake))
 
 Sources: Heusel et al. (2017) for the Fréchet distance, Chong and Forsyth (2020) for its bias; Kynkäänniemi et
@@ -51,25 +51,33 @@ class FeatureNetwork(nn.Module):
         """Logits of the classes, (count, classes)."""
         return self.head(self.body(images))
 
-    @torch.no_grad()
     def features(self, images: Tensor, batch: int = 500) -> Tensor:
-        """(count, side²) → (count, numbers), float64, without dropout. Raises ValueError for pixels outside
-        [0, 1].
+        """(count, side²) → (count, numbers), float64, without dropout.
+
+        Raises ValueError for images of another shape, none, or pixels outside [0, 1].
         """
+        return self.by_parts(self.body, images, batch).double()
+
+    def classify(self, images: Tensor, batch: int = 500) -> Tensor:
+        """The most probable class of each image and its probability: two rows, (2, count). Raises as `features`."""
+        probability, label = self.by_parts(self, images, batch).softmax(1).max(1)
+        return torch.stack([label.to(probability.dtype), probability])
+
+    @torch.no_grad()
+    def by_parts(self, network: nn.Module, images: Tensor, batch: int) -> Tensor:
+        """What that network gives for the images, `batch` at a time, in eval mode for as long as it takes."""
+        if images.dim() != 2 or not len(images) or images.shape[1] != self.side**2:
+            raise ValueError(f"Images are (count, {self.side**2}), one at least, but {tuple(images.shape)} came.")
         low, high = (bound.item() for bound in images.aminmax())
         if not (low >= -1e-6 and high <= 1 + 1e-6):
             raise ValueError(f"The network has learnt from pixels in [0, 1], but {low:g} to {high:g} came: "
                              "for a generator with Tanh give (x + 1) / 2.")
-        self.eval()
-        return torch.cat([self.body(part) for part in images.split(batch)]).double()
-
-    @torch.no_grad()
-    def classify(self, images: Tensor, batch: int = 500) -> Tensor:
-        """The most probable class of each image and its probability: two rows, (2, count)."""
-        self.eval()
-        logits = torch.cat([self(part) for part in images.split(batch)])
-        probability, label = logits.softmax(1).max(1)
-        return torch.stack([label.to(probability.dtype), probability])
+        training = self.training
+        try:
+            self.eval()
+            return torch.cat([network(part) for part in images.split(batch)])
+        finally:
+            self.train(training)
 
 
 # --- Fréchet distance ------------------------------------------------------------------------------------
@@ -102,12 +110,16 @@ def frechet_distance(real: Tensor, generated: Tensor) -> float:
     Heusel et al. (2017), equation 6. Raises ValueError for features that differ in number, or fewer samples
     than features: then the covariance is singular, and the bias larger than what is measured.
     """
-    fewest = min(len(real), len(generated))
-    if real.dim() != 2 or real.shape[1:] != generated.shape[1:] or fewest <= real.shape[1]:
+    if (real.dim() != 2 or generated.dim() != 2 or real.shape[1] != generated.shape[1]
+            or min(len(real), len(generated)) <= real.shape[1]):
         raise ValueError("Two sets of features of one kind, (count, numbers), are needed, each with more "
                          f"samples than numbers, but {tuple(real.shape)} and {tuple(generated.shape)} came.")
+    if not (real.isfinite().all() and generated.isfinite().all()):
+        raise ValueError("There is nan or inf in the features: look at the samples first.")
     real, generated = real.double(), generated.double()
-    return frechet_gaussian(real.mean(0), torch.cov(real.T), generated.mean(0), torch.cov(generated.T)).item()
+    covariances = (torch.cov(each.T).reshape(2 * [each.shape[1]]) for each in (real, generated))
+    first, second = covariances
+    return frechet_gaussian(real.mean(0), first, generated.mean(0), second).item()
 
 
 def expected_bias(covariance: Tensor, count: int, other_count: int) -> float:
@@ -166,16 +178,17 @@ def nearest(samples: Tensor, data: Tensor, batch: int = 500) -> tuple[Tensor, Te
     """The number of the datum next to each sample, and its distance, (count,) both: does the generator
     copy?
     """
-    found = [torch.cdist(part, data).min(1) for part in samples.split(batch)]
-    return torch.cat([part.indices for part in found]), torch.cat([part.values for part in found])
+    found = torch.cat([torch.cdist(part, data).argmin(1) for part in samples.split(batch)])
+    return found, (samples - data[found]).norm(dim=1)       # cdist's own distance of a copy is not quite 0
 
 
 # --- modes -----------------------------------------------------------------------------------------------
 
 
 class Modes(NamedTuple):
-    """found: modes with at least one good sample; good: share of good samples; counts: good samples of each
-    mode; reverse_kl: KL(share of each mode ‖ equal shares), nats, of the good samples.
+    """found: modes with at least one sample that counts; good: share of good samples; counts: samples that
+    count, of each mode (in the plane the good ones; of stacked digits all); reverse_kl: KL(share of each mode ‖
+    equal shares), nats, of those; inf where none counts.
     """
 
     found: int
@@ -190,7 +203,11 @@ def mode_count(samples: Tensor, centres: Tensor, deviation: float, reach: float 
 
     A sample is good within `reach` deviations of the nearest centre: of true samples in the plane, 1 −
     e^(−reach²/2) are. Srivastava et al. (2017), section 4.1; equations eq-gan-modes and eq-gan-good-share.
+    Raises ValueError for no samples, or a deviation or reach that is not above 0.
     """
+    if not len(samples) or not deviation > 0 or not reach > 0:
+        raise ValueError("Modes are counted in one sample at least, with a deviation and a reach above 0, but "
+                         f"{len(samples)}, {deviation} and {reach} came.")
     distance, mode = torch.cdist(samples.double(), centres.double()).min(1)
     good = distance < reach * deviation
     counts = torch.bincount(mode[good], minlength=len(centres))
@@ -214,7 +231,7 @@ def stacked_modes(network: FeatureNetwork, images: Tensor) -> Modes:
     """
     label, probability = network.classify(images.unflatten(1, (3, -1)).flatten(0, 1))
     digits = label.long().unflatten(0, (-1, 3))
-    counts = torch.bincount(digits @ torch.tensor([100, 10, 1]), minlength=1000)
+    counts = torch.bincount((digits * digits.new_tensor([100, 10, 1])).sum(1), minlength=1000)
     sure = (probability.unflatten(0, (-1, 3)) >= 0.9).all(1)
     return Modes(int((counts > 0).sum()), sure.double().mean().item(), counts, reverse_kl(counts))
 
@@ -226,8 +243,11 @@ def parzen_log_prob(x: Tensor, centres: Tensor, deviation: float, batch: int = 1
     """log (1/C) Σ_c N(x; c, deviation² I), nats, summed over pixels. x (count, pixels), centres (C, pixels) →
     (count,).
 
-    Equation eq-gan-parzen.
+    Equation eq-gan-parzen. Raises ValueError for a deviation that is not above 0.
     """
+    if not deviation > 0:
+        raise ValueError(f"The deviation of a Parzen window is above 0, but {deviation} came.")
+    centres = centres.double()
     constant = math.log(len(centres)) + x.shape[1] * math.log(deviation * math.sqrt(2 * math.pi))
-    squares = [torch.cdist(part.double(), centres.double()).square() for part in x.split(batch)]
+    squares = [torch.cdist(part.double(), centres).square() for part in x.split(batch)]
     return torch.cat([(-0.5 * part / deviation**2).logsumexp(1) for part in squares]) - constant

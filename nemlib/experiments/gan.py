@@ -234,7 +234,7 @@ def adversaries(machine: GAN, how: Learning, make: type[AdversarialLearner] = Ad
 
 def shipped_generator(state: LearningState, prefix: str = "generator.") -> dict[str, Tensor]:
     """The averaged generator where there is one, else the generator, in half precision."""
-    network = getattr(state, "averaged", state.gan.generator)
+    network = state.gan.generator if state.averaged is None else state.averaged
     return {prefix + name: tensor.detach().half() if tensor.is_floating_point() else tensor
             for name, tensor in network.state_dict().items()}
 
@@ -354,8 +354,10 @@ def build_plane(settings: PlaneSettings, seed: int) -> Built:
     how, law = settings.plane, LAWS[settings.plane.law]
     learners = [adversaries(make_plane(how, remedy.packed, seed), remedy.learning) for remedy in settings.remedies]
     first = settings.remedies[0].learning
-    loop = TrainingSettings(steps=first.steps, batch_size=first.batch_size, report_every=min(100, first.steps))
-    return Built(Ladder(learners, law, how.samples), law.sample(how.examples, generator(seed, "data")), None, loop)
+    loop = TrainingSettings(steps=first.steps, batch_size=first.batch_size, report_every=min(100, first.steps),
+                            evaluate_every=max(1, first.steps // 30))
+    examples, fresh = (law.sample(how.examples, generator(seed, purpose)) for purpose in ("data", "held out"))
+    return Built(Ladder(learners, law, how.samples), examples, fresh, loop)
 
 
 def measure_plane(built: Built, settings: PlaneSettings, device: torch.device, seed: int) -> dict[str, Metric]:
@@ -447,29 +449,26 @@ class RecordedLearning(AdversarialLearner):
     module: RecordedState
     curves = ("frechet", "precision", "recall")
 
-    def __init__(self, machine: GAN, *players: Any, digits: Digits, test: Tensor, stacked: int = 1,
-                 averaging: float = 0.0, **options: Any) -> None:
+    def __init__(self, machine: GAN, *players: Any, digits: Digits, stacked: int = 1, averaging: float = 0.0,
+                 **options: Any) -> None:
         super().__init__(machine, *players, averaging=averaging, **options)
-        self.digits, self.test, self.stacked, self.at = digits, test, stacked, 0
+        self.digits, self.stacked, self.at = digits, stacked, 0
         self.module = RecordedState(machine, averaging, digits.shown, digits.looks + 1, self.curves, 784 * stacked)
 
     def training_step(self, batch: Any, context: Context) -> Mapping[str, Tensor]:
         self.at = context.step
         return super().training_step(batch, context)
 
-    def evaluate(self, data: Any, context: Context) -> Mapping[str, float]:
-        """Scores of the averaged generator's samples; nothing of held-out data goes into the training."""
+    def evaluate(self, data: Tensor | None, context: Context) -> Mapping[str, float]:
+        """Scores of the averaged generator's samples beside test images in [0, 1]: nothing is chosen by them."""
+        if data is None:
+            return {}
         labels = self.labels(self.digits.shown, self.module.fixed.device)
-        shown = unit(self.averaged_eval().generate(self.module.fixed, labels))
-        found = self.scores(self.drawn(self.digits.quick_samples, context.generator))
+        shown = unit(self.averaged.generate(self.module.fixed, labels))
+        found = self.scores(self.drawn(self.digits.quick_samples, context.generator), data.cpu())
         if self.at:
             self.module.keep(self.at, found, shown)
         return found
-
-    def averaged_eval(self) -> GAN:
-        machine = self.averaged
-        machine.generator.eval()
-        return machine
 
     def labels(self, count: int, device: torch.device) -> Tensor | None:
         """0, 1, …, 9, 0, …: as many of each class, or None."""
@@ -478,17 +477,15 @@ class RecordedLearning(AdversarialLearner):
     @torch.no_grad()
     def drawn(self, count: int, random: torch.Generator) -> Tensor:
         """Samples in [0, 1], (count, numbers), on the CPU."""
-        machine, labels = self.averaged_eval(), self.labels(count, random.device)
+        machine, labels = self.averaged, self.labels(count, random.device)
         parts = [None] * math.ceil(count / 500) if labels is None else labels.split(500)
         sizes = [min(500, count - 500 * number) for number in range(len(parts))]
-        found = torch.cat([unit(machine.sample(size, random, part)).cpu() for size, part in zip(sizes, parts)])
-        self.gan.train()
-        return found
+        return torch.cat([unit(machine.sample(size, random, part)).cpu() for size, part in zip(sizes, parts)])
 
-    def scores(self, images: Tensor) -> dict[str, float]:
-        """Fréchet distance, precision and recall to equally many test images."""
+    def scores(self, images: Tensor, test: Tensor) -> dict[str, float]:
+        """Fréchet distance, precision and recall to as many test images, or all there are."""
         network = features()
-        real, made = network.features(self.test[:len(images)]), network.features(images)
+        real, made = network.features(test[:len(images)]), network.features(images)
         if len(made) <= made.shape[1]:      # the smoke preset
             return dict.fromkeys(self.curves, 0.0)
         shares = fid.precision_recall(real, made)
@@ -506,7 +503,7 @@ class StackedLearning(RecordedLearning):
     def check(self, x: Tensor, labels: Tensor | None) -> None:
         super().check(x[:len(x) // 3 * 3].reshape(-1, 3 * x.shape[1]), labels)
 
-    def scores(self, images: Tensor) -> dict[str, float]:
+    def scores(self, images: Tensor, test: Tensor) -> dict[str, float]:
         found = fid.stacked_modes(features(), images)
         return {"modes": found.found, "reverse_kl": found.reverse_kl, "sure": found.good}
 
@@ -530,13 +527,14 @@ def build(settings: Settings, seed: int) -> Built:
     how, digits, networks = settings.learning, settings.digits, settings.networks
     train = load_digits("train", 0, digits.training_images)
     images = 2 * train["x"] - 1
+    test = load_digits("test", 0, digits.test_images)["x"]
     learner = adversaries(
         make_machine(networks, seed, how.penalty > 0), how, StackedLearning if networks.stacked > 1 else RecordedLearning,
-        digits=digits, test=load_digits("test", 0, digits.test_images)["x"], stacked=networks.stacked)
+        digits=digits, stacked=networks.stacked)
     loop = TrainingSettings(steps=how.steps, batch_size=how.batch_size * networks.stacked,
                             report_every=min(100, how.steps), precision=how.precision,
                             evaluate_every=max(1, how.steps // digits.looks))
-    return Built(learner, {"x": images, "labels": train["labels"]} if networks.classes else images, None, loop)
+    return Built(learner, {"x": images, "labels": train["labels"]} if networks.classes else images, test, loop)
 
 
 def measure(built: Built, settings: Settings, device: torch.device, seed: int) -> dict[str, Metric]:
@@ -546,8 +544,9 @@ def measure(built: Built, settings: Settings, device: torch.device, seed: int) -
     images = learner.drawn(digits.samples, generator(seed, "samples", device))
     if settings.networks.stacked > 1:
         return measure_stacked(images)
-    made, test = (f"{len(each):,}" for each in (images, learner.test))
-    how, found = f"{made} samples and {test} MNIST test images, features of digit-features", learner.scores(images)
+    test = built.evaluation_data.cpu()
+    how = f"{len(images):,} samples and {len(test):,} MNIST test images, features of digit-features"
+    found = learner.scores(images, test)
     metrics = {
         "frechet": Metric(found["frechet"], f"Fréchet distance, {how}", better="lower"),
         "precision": Metric(found["precision"], f"share of samples near a test image, third neighbour, {how}"),
@@ -555,7 +554,7 @@ def measure(built: Built, settings: Settings, device: torch.device, seed: int) -
     }
     if settings.networks.classes:
         labels = learner.labels(len(images), images.device)
-        metrics["label_error"] = Metric(100 * wrong(features(), images, labels).item(), f"{made} samples whose class, as "
+        metrics["label_error"] = Metric(100 * wrong(features(), images, labels).item(), f"{len(images):,} samples whose class, as "
                                         "digit-features sees it, is not the one asked for", "%", better="lower")
     return metrics
 
