@@ -202,11 +202,11 @@ class Saturating:
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """E softplus(−a(x)) + E softplus(a(G(z))) = −V, nats."""
-        return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+        return -value(real_logits, fake_logits)
 
     def generator(self, fake_logits: Tensor) -> Tensor:
         """−E softplus(a(G(z))), nats: its slope in a logit is −D."""
-        return -F.softplus(fake_logits).mean()
+        return F.logsigmoid(-fake_logits).mean()
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class NonSaturating(Saturating):
 
     def generator(self, fake_logits: Tensor) -> Tensor:
         """E softplus(−a(G(z))), nats: its slope in a logit is −(1 − D)."""
-        return F.softplus(-fake_logits).mean()
+        return -F.logsigmoid(fake_logits).mean()
 
 
 @dataclass(frozen=True)
@@ -359,10 +359,11 @@ def doublings(side: int) -> tuple[int, int]:
 
 
 def dcgan_generator(
-    latent: int, *, side: int = 28, channels: int = 1, width: int = 64, classes: int = 0, eps: float = 1e-5,
+    latent: int, *, side: int = 28, channels: int = 1, width: int = 64, hidden: int = 0, classes: int = 0,
+    eps: float = 1e-5,
 ) -> nn.Sequential:
     """A linear layer to small images, then layers that double the side; batch normalisation and rectifiers
-    between.
+    between. With `hidden`, a layer of so many units comes first.
 
     (batch, latent + classes) → (batch, channels · side²), numbers from −1 to 1. width: channels before the
     last layer; each layer below has twice as many. eps: what batch normalisation adds to the variance.
@@ -371,7 +372,9 @@ def dcgan_generator(
     small, times = doublings(side)
     widths = [width * 2**(times - 1 - layer) for layer in range(times)]
     layers: list[nn.Module] = [
-        nn.Linear(latent + classes, widths[0] * small**2, bias=False),
+        nn.Linear(latent + classes, hidden, bias=False), nn.BatchNorm1d(hidden, eps=eps), nn.ReLU()] if hidden else []
+    layers += [
+        nn.Linear(hidden or latent + classes, widths[0] * small**2, bias=False),
         nn.Unflatten(1, (widths[0], small, small)), nn.BatchNorm2d(widths[0], eps=eps), nn.ReLU()]
     for inputs, outputs in zip(widths, widths[1:]):
         layers += [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
@@ -381,10 +384,12 @@ def dcgan_generator(
 
 
 def dcgan_discriminator(
-    *, side: int = 28, channels: int = 1, width: int = 64, classes: int = 0, packed: int = 1,
+    *, side: int = 28, channels: int = 1, width: int = 64, hidden: int = 0, classes: int = 0, packed: int = 1,
     normalise: bool = True, slope: float = 0.2,
 ) -> nn.Sequential:
-    """Convolutions that halve the side, leaky rectifiers, and a linear layer to one logit.
+    """Convolutions that halve the side, leaky rectifiers, and a linear layer to one logit. With `hidden`, a
+    layer of so many units comes before that: without it the logit is a sum over places, and at 28 × 28, where
+    two convolutions see windows of ten pixels, no unit sees a whole digit.
 
     (rows, packed · (channels · side² + classes)) → (rows, 1). normalise: batch normalisation in all layers
     but the first; not for a gradient penalty, which needs each row to be judged by itself. Radford et al.
@@ -398,14 +403,20 @@ def dcgan_discriminator(
         layers.append(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=not normalised))
         layers += [nn.BatchNorm2d(outputs)] if normalised else []
         layers.append(nn.LeakyReLU(slope))
-    return dcgan_weights(nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * small**2, 1)))
+    layers.append(nn.Flatten())
+    last = widths[-1] * small**2
+    if hidden:
+        layers.append(nn.Linear(last, hidden, bias=not normalise))
+        layers += [nn.BatchNorm1d(hidden)] if normalise else []
+        layers.append(nn.LeakyReLU(slope))
+    return dcgan_weights(nn.Sequential(*layers, nn.Linear(hidden or last, 1)))
 
 
 def dcgan_weights(network: nn.Sequential) -> nn.Sequential:
     """Weights drawn anew from N(0, .02²), gains of batch normalisation from N(1, .02²); biases at 0."""
     for layer in network.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
-            nn.init.normal_(layer.weight, float(isinstance(layer, nn.BatchNorm2d)), 0.02)
+        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, *BATCH_NORMS)):
+            nn.init.normal_(layer.weight, float(isinstance(layer, BATCH_NORMS)), 0.02)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return network
@@ -616,10 +627,12 @@ class AdversarialLearner(Learner):
 
     @property
     def averaged(self) -> GAN:
-        """The machine with its averaged generator, in eval mode, where there is one; else the machine itself."""
+        """The machine with its averaged generator in eval mode; where there is none, with a copy of the generator
+        as it stands.
+        """
         gan, generator = self.gan, self.module.averaged
         if generator is None:
-            return gan
+            generator = copy.deepcopy(gan.generator).eval()
         return GAN(generator, gan.discriminator, gan.latent, classes=gan.classes, packed=gan.packed)
 
     def begin_epoch(self, context: Context) -> None:
