@@ -752,12 +752,12 @@ class AdversarialLearner(Learner):
             return {}
         x = x[:len(x) - len(x) % packed]
         rows = max(packed, context.batch_size - context.batch_size % packed)
-        real, fake = [], []
+        machine, real, fake = self.averaged, [], []
         for start in range(0, len(x), rows):
             part = x[start:start + rows]
             given = None if labels is None else labels[start:start + len(part)]
-            real.append(self.gan.logits(part, given))
-            fake.append(self.gan.logits(self.averaged.sample(len(part), context.generator, given), given))
+            real.append(machine.logits(part, given))
+            fake.append(machine.logits(machine.sample(len(part), context.generator, given), given))
         real_logits, fake_logits = torch.cat(real), torch.cat(fake)
         return {"value": value(real_logits, fake_logits), "real_logit": real_logits.mean(),
                 "fake_logit": fake_logits.mean()}

@@ -550,6 +550,14 @@ _CHANGE = "new_theta**2 + new_phi**2 + c*new_theta*new_phi - (theta**2 + phi**2 
 _CHANGE_RESULT = "eta*(c + eta)*(new_theta**2 - phi**2)"
 
 
+def _puts_steps_in(tree: ast.expr) -> bool:
+    """A line that holds eta and is not the result rearranged, or has eta inside of a square."""
+    squares = [node.left for node in ast.walk(tree)
+               if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)]
+    return "eta" in names_in(tree) and (_own(tree, _CHANGE, _CHANGE_RESULT)
+                                        or any("eta" in names_in(base) for base in squares))
+
+
 alternating_proof = LongDerivation(
     name="alternating_proof", title="What alternating steps keep", chapter=7, difficulty=3, minutes=20,
     points=4, equations=("eq-gan-bilinear", "eq-gan-alternating"),
@@ -579,9 +587,9 @@ alternating_proof = LongDerivation(
         = (c + eta)*(eta*new_theta**2 + (new_theta - theta)*phi)      # sorted
         = {_CHANGE_RESULT}
         """,
-    blanks=(2, 3, 4), least_lines=1, instances=_turn_instances,
+    blanks=(2, 3, 4), least_lines=0, instances=_turn_instances,
     landmarks=(Step("Show the steps put in: a line of your own, before the result, that holds eta.",
-                    test=lambda tree: "eta" in names_in(tree) and _own(tree, _CHANGE, _CHANGE_RESULT)),),
+                    test=_puts_steps_in),),
     hints=("θ′² − θ² is (θ′ − θ)(θ′ + θ), and θ′ − θ is −ηφ. The same with φ: what is φ′ − φ?",
            "Multiply −ηφ(θ′ + θ) + ηθ′(φ′ + φ) out: two of the four products cancel, and what is left is η "
            "times the same bracket that stands behind c.",
@@ -1046,7 +1054,7 @@ class LossExercise(GradualExercise, PartsExercise):
     teaching_notes="Print the three losses of D = ½: 2 log 2, −log 2, log 2. Then let the class say what the "
                    "halved loss of much public code changes (under Adam nothing, in a table everything).")
 def losses(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> tuple:
-    """Losses to be made small, nats: the discriminator's, and two of the generator.
+    """Losses to be made small, nats: the discriminator's and the generator's two.
 
     real_logits: (rows,) of data, fake_logits: (samples,);
     returns discriminator, saturating, non_saturating, one number each.
@@ -1416,8 +1424,9 @@ def _deviations(S: Tensor) -> Tensor:
 
         and beside it what the same formula gives for two sets of real images: the first half of the rows of
         `real` against the second half. No generator is to be blamed for that number, and it is not 0: it is
-        the floor that belongs beside every Fréchet distance, with the counts. A root of a symmetric matrix
-        with eigenvalues $\\lambda_i \\ge 0$ has the same eigenvectors and the eigenvalues
+        the floor that belongs beside every Fréchet distance, with the counts. (Take the rows here as being in
+        random order. Digits often come writer by writer: shuffle a set before you halve it.) A root of a
+        symmetric matrix with eigenvalues $\\lambda_i \\ge 0$ has the same eigenvectors and the eigenvalues
         $\\sqrt{\\lambda_i}$; its trace is their sum. Return the distance and the floor.""",
     hints=("Write the distance of two sets as a function of its own, and call it twice. `torch.cov` wants "
            "the features in rows: `torch.cov(x.T)`.",
@@ -1536,7 +1545,7 @@ def _deviations(S: Tensor) -> Tensor:
                    "Then let them compute it for 64 and for 2048 features with the same 10,000 images, and "
                    "say what two published numbers with different N are worth.")
 def frechet(real: torch.Tensor, generated: torch.Tensor) -> tuple:
-    """The Fréchet distance of two sets of features, and that of the first's halves.
+    """The Fréchet distance of two sets of features, and of the first's halves.
 
     real: (even count, numbers), generated: (count, numbers);
     returns distance, floor, in the features' unit squared.
@@ -1639,7 +1648,8 @@ def _nearest_to_each_centre(good: Tensor, mode: Tensor, samples: Tensor, centres
         `reach` standard deviations of that centre. Return three numbers: how many modes have at least one
         good sample; the share of samples that are good; and the share of good samples that the true mixture
         itself would have, if its modes lie far apart. Predict the third for a reach of 3 before you compute
-        it: it is the ceiling, and not 1. In the plane the distance $r$ from the centre, in standard deviations, has
+        it: it is the ceiling, and not 1. In the plane the distance $r$ from the centre, in standard
+        deviations, has
 
         $$\\mathbb{P}(r > t) = e^{-t^2 / 2}$$
 
@@ -1755,7 +1765,7 @@ def modes(samples: torch.Tensor, centres: torch.Tensor, deviation: float,
     """Modes found, the share of good samples, and that of the true mixture.
 
     samples: (count, 2), centres: (modes, 2), deviation: of each mode;
-    reach: deviations that a good sample may be away; returns found, good, ceiling.
+    reach: deviations a good sample may be away; returns found, good, ceiling.
     """
     distance, mode = torch.cdist(samples, centres).min(1)
     good = distance < reach * deviation

@@ -45,10 +45,10 @@ REMARKS = {
 }
 LIVE_ROLES = {"data": "blue", "generated": "vermilion", "found": "green", "muted": "muted", "ink": "ink",
               "paper": "paper"}
-LARGEST_LIVE = 100_000      # bytes: its script holds two networks, their slopes and Adam
-PAUSE = 4000                # steps after which the page rests
+LARGEST_LIVE = 110_000      # bytes: its script holds two networks, their slopes and Adam
+PAUSE = 3000                # steps after which the page rests
 MOST_DRAWN = 400
-EXTENT, CELLS = 3.0, 40     # the still picture shows −3 … 3
+EXTENT, CELLS = 3.0, 60     # the still picture shows −3 … 3
 
 
 def live(law: str = "ring", *, seed: int = 1, copy: int = 1) -> Figure:
@@ -120,14 +120,15 @@ def _draw_stage(axes: Axes, centres: Tensor, shares: Tensor, deviation: float) -
     line = torch.linspace(-EXTENT, EXTENT, CELLS + 1).double()
     field = logit(torch.cartesian_prod(line, line)).reshape(CELLS + 1, CELLS + 1).T.numpy()
     ramp = LinearSegmentedColormap.from_list("field", [COLOURS[name] for name in ("vermilion", "paper", "blue")])
-    tint = ramp(0.5 + 0.31 * np.tanh(field / 2))[..., :3]
+    tint = ramp(0.5 + 0.17 * np.tanh(field / 2))[..., :3]
     axes.imshow((255 * tint).round().astype(np.uint8), origin="lower", extent=2 * (-EXTENT, EXTENT))
     axes.contour(line, line, field, [0], colors=INK, linewidths=0.8, linestyles="--")
     mode = torch.multinomial(shares, 70, replacement=True, generator=generator)
     x = centres[mode] + deviation * torch.randn(70, 2, generator=generator, dtype=torch.float64)
     _dots(axes, data.sample(120, generator), COLOURS["blue"], 2.2)
     _dots(axes, x, COLOURS["vermilion"], 2.6)
-    _arrows(axes, x[:28], slopes(lambda rows: -NonSaturating().generator(logit(rows)) * len(rows), x[:28]))
+    x = x[torch.triu(torch.cdist(x, x) < 0.35, 1).sum(0) == 0]      # an arrow for those with no earlier one near
+    _arrows(axes, x, slopes(lambda rows: -NonSaturating().generator(logit(rows)) * len(rows), x))
     axes.set(xticks=[], yticks=[], xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT))
     axes.spines[:].set_color(LINE)
 

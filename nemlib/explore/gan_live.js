@@ -6,12 +6,16 @@ nx.build = function (stage) {
     GRID = 41, // points of the field along a side
     SHOWN = 240, // samples in the picture
     JUDGED = 1000, // samples of a count of modes
-    ARROWS = 48,
+    ARROWS = 40,
+    APART = 0.22, // between two samples with an arrow
     EVERY = 50, // steps from one count to the next
     FRAME = 12, // milliseconds of work in a frame
     LONGEST = 240; // points of a curve; then every second one goes
   const settings = { ...data.presets.remedy, law: data.law, view: "now", arrows: "on" };
-  const palette = parts.follow(stage, data.palette, () => drawAll());
+  const palette = parts.follow(stage, data.palette, () => {
+    field = null;
+    drawAll();
+  });
   const noise = nx.random(data.seed + 1000);
   const z = new Float64Array(JUDGED * maths.PLAN.latent);
   maths.normals(noise, z);
@@ -69,7 +73,8 @@ nx.build = function (stage) {
     }
     if (gan.steps % EVERY) return;
     look();
-    counts.push([gan.steps, fresh.found / truth.law.count, fresh.good]);
+    const own = settings.view === "average" ? fresh.other : fresh;
+    counts.push([gan.steps, own.found / truth.law.count, own.good]);
     if (counts.length === LONGEST) curve.counts = counts.filter((_, n) => n % 2);
   }
   function train(steps) {
@@ -81,24 +86,36 @@ nx.build = function (stage) {
 
   /* ---- what the page says ---- */
   const capital = (text) => text[0].toUpperCase() + text.slice(1);
+  // Root mean square distance from the mean.
+  function spread(x) {
+    const sums = [0, 0, 0],
+      rows = x.length / 2;
+    x.forEach((value, at) => {
+      sums[at % 2] += value / rows;
+      sums[2] += value ** 2 / rows;
+    });
+    return Math.sqrt(Math.max(0, sums[2] - sums[0] ** 2 - sums[1] ** 2));
+  }
   function report() {
     const { count } = truth.law,
       { found, good, counts } = fresh;
     if (empty()) return "Draw a law: press on the picture, or move with the arrow keys and press Enter.";
     if (gan.steps === 0)
       return (
-        "Nothing is learnt yet: the generator's samples lie in a heap, and the discriminator is the same nearly " +
-        "everywhere. Press Train."
+        "Nothing is learnt yet: the generator’s samples lie in a heap, and the discriminator is nearly the same " +
+        "everywhere. Press Train, or draw a law of your own on the picture."
       );
+    const huddled = spread(fresh.x) < spread(truth.x) / 3;
     const said = "After " + nx.plural(gan.steps, "step") + " samples lie on " + found + " of " + count + " " + pieces();
     const share = ", and " + percent(good) + " are good (of the data " + percent(truth.good) + "). ";
     if (found < count)
       return (
         said +
         share +
-        (gan.steps < 300
-          ? "They run up the field of the discriminator, which at the same time learns where they now are."
-          : "Where the data is missed, the field is blue, and no sample is near enough to be pulled there.")
+        (huddled
+          ? "They huddle together: all run to where D says data, D learns that samples are there now, and the heap " +
+            "moves on."
+          : "They run up the field of the discriminator, which at the same time learns where they now are.")
       );
     const weakest = Math.min(...counts) / Math.max(1, good * JUDGED);
     return said + share + "The rarest of the " + pieces() + " has " + percent(weakest) + " of the good samples" +
@@ -237,7 +254,7 @@ nx.build = function (stage) {
       "arrows",
       "Arrows",
       [
-        ["on", "−∇ of G's loss"],
+        ["on", "−∇ of G’s loss"],
         ["off", "none"],
       ],
       () => {},
@@ -347,7 +364,7 @@ nx.build = function (stage) {
       parts.paint(tint, (n) => {
         const row = GRID - 1 - Math.floor(n / GRID);
         const lean = 2 * maths.sigmoid(field[row * GRID + (n % GRID)]) - 1;
-        return parts.blend(palette.paper, lean > 0 ? palette.data : palette.generated, 0.62 * Math.abs(lean));
+        return parts.blend(palette.paper, lean > 0 ? palette.data : palette.generated, 0.72 * Math.abs(lean));
       });
     }
     // The middle of an outer cell lies on the edge of the picture.
@@ -380,17 +397,21 @@ nx.build = function (stage) {
   }
   // An arrow's length grows with the slope, and is never longer than half a unit.
   function drawArrows(context) {
-    const x = fresh.x.slice(0, 2 * ARROWS);
-    const pulls = maths.pull(gan.discriminator, x, settings.loss);
+    const pulls = maths.pull(gan.discriminator, fresh.x.slice(0, 2 * SHOWN), settings.loss);
+    const chosen = [];
+    for (let at = 0; at < pulls.length && chosen.length < ARROWS; at += 2) {
+      const far = (other) => Math.hypot(fresh.x[at] - fresh.x[other], fresh.x[at + 1] - fresh.x[other + 1]) > APART;
+      if (chosen.every(far)) chosen.push(at);
+    }
     context.strokeStyle = parts.css(palette.ink);
     context.lineWidth = 1.4;
     context.beginPath();
-    for (let at = 0; at < x.length; at += 2) {
+    for (const at of chosen) {
       const size = Math.hypot(pulls[at], pulls[at + 1]);
       const length = (0.5 * size) / (0.5 + size);
       if (!(length > 0.02)) continue;
       const [u, v] = [pulls[at] / size, -pulls[at + 1] / size];
-      const [fromX, fromY] = [X(x[at]), Y(x[at + 1])];
+      const [fromX, fromY] = [X(fresh.x[at]), Y(fresh.x[at + 1])];
       const [toX, toY] = [fromX + X(length * u - LIMIT), fromY + X(length * v - LIMIT)];
       const head = Math.min(5, 0.5 * X(length - LIMIT));
       context.moveTo(fromX, fromY);
@@ -424,7 +445,7 @@ nx.build = function (stage) {
       y,
       clip: stage.name(id),
       xLabel: "steps of G",
-      margin: { left: 34, top: 6, right: 8, bottom: 32 },
+      margin: { left: 34, top: 6, right: 16, bottom: 32 },
       attributes: { role: "img" },
     });
     const layer = (name) => plot.marks.appendChild(nx.s("path", { class: "nx-ganline " + name }));
@@ -467,41 +488,38 @@ nx.build = function (stage) {
     const even = settings.loss === "hinge" ? "2" : "2 log 2";
     lossName.replaceChildren(
       nx.key("rbm-data", "loss of D"),
-      " ",
-      nx.key("rbm-generated", "loss of G"),
-      " dashed: " + even + ", D's where it must guess",
+      ", ",
+      nx.key("rbm-generated", "of G"),
+      "; dashed: " + even + ", D’s if it must guess",
     );
     shareName.replaceChildren(
-      nx.key("rbm-found", pieces() + " found"),
-      " ",
-      nx.key("rbm-ink", "good samples"),
-      " dashed: of the data",
+      nx.key("rbm-found", "share of " + pieces() + " found"),
+      ", ",
+      nx.key("rbm-ink", "of good samples"),
+      "; dashed: of good data",
     );
     picture.replaceChildren(
       nx.key("rbm-data", "data"),
-      " ",
+      ", ",
       nx.key("rbm-generated", "generated"),
-      " field: D leans to data or generated; dashed: D = ½",
+      "; the ground: which of both D believes; dashed: D = ½",
     );
   }
   const facts = {
     steps: nx.fact("Steps of G"),
     found: nx.fact("Found"),
     good: nx.fact("Good samples"),
-    other: nx.fact("Average"),
+    other: nx.fact("Averaged generator"),
   };
   function drawFacts() {
     const { count } = truth.law;
+    const [own, average] = settings.view === "average" ? [fresh.other, fresh] : [fresh, fresh.other];
     facts.steps.show(nx.count(gan.steps), "seed " + seed);
-    facts.found.show(fresh.found + " of " + count, pieces() + ", by " + nx.count(JUDGED) + " samples");
-    facts.good.show(percent(fresh.good), "within 3 deviations; of the data " + percent(truth.good));
+    facts.found.show(own.found + " of " + count, pieces() + ", by " + nx.count(JUDGED) + " samples");
+    facts.good.show(percent(own.good), "within 3 deviations; of the data " + percent(truth.good));
     facts.other.show(
-      percent(fresh.other.good),
-      "good, " +
-        fresh.other.found +
-        " of " +
-        count +
-        (settings.view === "average" ? "; of the generator as it is" : "; of the averaged generator"),
+      percent(average.good),
+      "good, " + average.found + " of " + count + " " + pieces(),
     );
     canvas.setAttribute(
       "aria-label",
@@ -511,8 +529,9 @@ nx.build = function (stage) {
         count +
         " " +
         pieces() +
-        ", the discriminator's field and arrows. Arrow keys move a cursor, Enter puts a point of your own law.",
+        ", the discriminator’s field and arrows. Arrow keys move a cursor, Enter puts a point of your own law.",
     );
+    clear.hidden = settings.law !== "drawn";
     for (const one of [run, ...byHand]) one.disabled = empty();
     run.textContent = loop.running ? "Pause" : "Train";
   }
@@ -526,12 +545,12 @@ nx.build = function (stage) {
 
   /* ---- the loop: so many steps as fit into a frame, and a rest after `pause` of them ---- */
   function frame() {
-    const end = performance.now() + FRAME;
+    frames += 1;
+    const draws = frames % (nx.reducedMotion() ? 30 : 6) === 0;
+    const end = performance.now() + (draws ? FRAME / 3 : FRAME);
     do train(1);
     while (performance.now() < end && gan.steps % data.pause);
-    frames += 1;
-    const calm = nx.reducedMotion() ? 30 : 6;
-    if (frames % calm === 0) {
+    if (draws) {
       look();
       drawCurves();
       drawFacts();
@@ -569,10 +588,18 @@ nx.build = function (stage) {
       law,
       parts.group("Training", run, ...byHand),
       parts.group("Anew", again, reseed),
-      parts.group("Settings", ...presets.map(({ button }) => button)),
     ),
     nx.h("div", { class: "nx-knobs" }, ...knobs),
-    nx.h("div", { class: "nx-bar" }, ...rules),
+    nx.h(
+      "div",
+      { class: "nx-bar" },
+      ...rules,
+      parts.group(
+        "Settings together",
+        nx.h("span", { class: "nx-quiet" }, "All settings:"),
+        ...presets.map(({ button }) => button),
+      ),
+    ),
     nx.h("div", { class: "nx-pair" }, left, right),
     words,
   );
