@@ -565,7 +565,8 @@ ONE_SEED = {("shapes-published", "full"), ("shapes-ours", "full"), ("shapes-wide
             ("rbm-cd25", "book"), ("autoencoder-mnist", "book"), ("autoencoder-2", "book"), ("autoencoder-8", "book"),
             ("autoencoder-30", "full"), ("vae-plane", "book"), ("vae-published", "full"),
             ("iwae-published", "full"), ("vae-conv", "full"), ("made-ladder", "book"), ("made-masks", "book"),
-            ("made-pixels", "book"), ("made-fixed-1", "full"), ("made-fixed-2", "full")}
+            ("made-pixels", "book"), ("made-fixed-1", "full"), ("made-fixed-2", "full"), ("digit-features", "full"),
+            ("gan-mnist", "full"), ("gan-mnist-labels", "book"), ("gan-stacked", "full")}
 
 # --- what is shipped -------------------------------------------------------------------------------------
 

@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 __all__ = ["FeatureNetwork", "Modes", "PrecisionRecall", "expected_bias", "frechet_distance",
            "frechet_gaussian", "mode_count", "nearest", "parzen_log_prob", "precision_recall",

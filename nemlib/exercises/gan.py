@@ -7,18 +7,18 @@ down by hand, roots of matrices come from eigenvalues of a product, and modes ar
 import ast
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, logsigmoid, softplus
 
 from nemlib.exercises.answers import Refusal, quietly, show_case, within
-from nemlib.exercises.core import Exercise, FunctionExercise, Help, wrong
+from nemlib.exercises.core import Exercise, FunctionExercise, Help, Trial, agree, matches, wrong
 from nemlib.exercises.derivation import Instance, LongDerivation, Step
 from nemlib.exercises.expressions import expression, names_in, sigmoid
 from nemlib.exercises.forms import normal_form
-from nemlib.exercises.layers import GradualExercise, PartsExercise, ShapedExercise, Slip, flat
+from nemlib.exercises.layers import GradualExercise, ShapedExercise, Slip, flat
 from nemlib.exercises.verdict import Verdict
 
 __all__ = ["EXERCISES", "hint", "solution", "optimal_proof", "jsd_proof", "losses", "slopes_proof",
@@ -197,10 +197,25 @@ optimal_proof = LongDerivation(
               hint="Put t = D* into your line. What should be left?"),
         wrong("cross-entropy for the divergence",
               f"{_AT_BEST} + (p + q)*(best*log(t) + (1 - best)*log(1 - t))",
-              f"{_AT_BEST} + p*log(t) + q*log(1 - t)",
-              says="In your bracket log t stands alone where log(D*/t) should: a cross-entropy. The entropy "
-                   "of D* is counted twice then.",
-              hint="A divergence is 0 for two equal coins. Is your bracket 0 at t = D*?"),
+              f"{_AT_BEST} + p*log(t) + q*log(1 - t)", "p*log(best*t) + q*log((1 - best)*(1 - t))",
+              says="log t stands alone where the quotient D*/t should stand under the logarithm: a "
+                   "cross-entropy for the divergence. D* then comes in and does not go out again.",
+              hint="A divergence is 0 for two equal coins. What is left of your line at t = D*?"),
+        wrong("a bracket opened without its sign",
+              f"{_AT_BEST} - p*log(best/t) + q*log((1 - best)/(1 - t))",
+              f"{_AT_BEST} - (p + q)*best*log(best/t) + (1 - best)*log((1 - best)/(1 - t))",
+              f"{_AT_BEST} - (p + q)*best*log(best/t) - (1 - best)*log((1 - best)/(1 - t))",
+              says="A bracket was opened, and its sign (or its factor p + q) reached the first term only.",
+              hint="What is 10 − 2·(3 + 1)?"),
+        wrong("quotients mixed up", f"{_AT_BEST} - p*log(best/t) - q*log((1 - best)/t)",
+              f"{_AT_BEST} - p*log(best/t) - q*log(best/t)",
+              f"{_AT_BEST} - p*log(best/t) - q*log(best/(1 - t))",
+              says="A quotient holds what belongs to the other: D* goes with t, and 1 − D* with 1 − t.",
+              hint="Both coins show tails with which probabilities?"),
+        wrong("the derivative for the value", "p/t - q/(1 - t)", "p/t + q/(1 - t)",
+              says="You took the derivative in t. Here every line is the value itself; no derivative is "
+                   "needed.",
+              hint="Which quotient can be brought in under log t without changing anything?"),
         wrong("halves for the densities", "(log(t) + log(1 - t))/2", "log(t) + log(1 - t)",
               "(p + q)*(log(t) + log(1 - t))/2",
               says="Both logarithms have the same weight in your line. V takes equally many data and "
@@ -304,7 +319,16 @@ jsd_proof = LongDerivation(
               says="log 2 is counted once for every state. It is weighed by p(x) and q(x), and these add to "
                    "1.",
               hint="What is the sum of p(x) log 2 over all x?"),
-        wrong("JSD once", "JSD - 2*log(2)", f"({_TO_MIDDLE})/2 - 2*log(2)",
+        wrong("2 log 2 lost", "2*JSD", _TO_MIDDLE,
+              says="The 2 of 2 m is gone, and took 2 log 2 with it. Where p = q, no divergence is left, but "
+                   "V is not 0.",
+              hint="p + q is 2 m. What becomes of the 2 under the logarithm?"),
+        wrong("½ taken out of the logarithm", "JSD", f"({_TO_MIDDLE})/2",
+              _over("p(x)/2*log(p(x)/m(x)) + q(x)/2*log(q(x)/m(x))"),
+              says="The ½ came out of the logarithm as a factor. It comes out as a term: log(u/2) = log u − "
+                   "log 2.",
+              hint="log(8/2) is log 4. What is (log 8)/2?"),
+        wrong("JSD once", "JSD - 2*log(2)", f"({_TO_MIDDLE})/2 - 2*log(2)", "JSD/2 - 2*log(2)",
               says="The Jensen–Shannon divergence is half of the two divergences; here both stand in full, "
                    "so it comes twice.",
               hint="2 JSD is which sum?"),
@@ -423,7 +447,8 @@ slopes_proof = LongDerivation(
         So the first loss pulls with $D$ and the second with $1 - D$: where the discriminator is sure that
         the sample is none of the data, the first has next to no slope. Write `slope(f, u)` for the slope of
         a function `f` at `u`; `slope(log, u)` is `1/u`, and that of $\\sigma$ is $\\sigma (1 - \\sigma)$.
-        (Or use `softplus`, whose slope is $\\sigma$.) Fill in the lines marked `...`, or write a chain of
+        Signs and factors stand outside: the slope of $-f$ is `-slope(f, u)`. (Or use `softplus`, whose slope
+        is $\\sigma$.) Fill in the lines marked `...`, or write a chain of
         your own.""",
     symbols=(("a, c", "a,\\; c", "the sample's logit, and the share of the first loss"),
              ("saturating", "\\log(1 - \\sigma(\\cdot))", "the first loss, a function of the logit"),
@@ -598,6 +623,7 @@ alternating_proof = LongDerivation(
         wrong("φ answers to the old θ", _change("theta - eta*phi", "phi + eta*theta"),
               "-eta*phi*(new_theta + theta) + eta*theta*(new_phi + phi) + c*(new_theta*new_phi - theta*phi)",
               "(c + eta)*(new_theta*(phi + eta*theta) - theta*phi)",
+              "(theta - eta*phi)**2 + (phi + eta*theta)**2 - theta**2 - phi**2",
               says="Your φ steps along the old θ: those are simultaneous steps, whose radius grows in every "
                    "round. Here φ answers to where θ stands already, θ′.",
               hint="In which of the two steps does a prime stand on the right-hand side?"),
@@ -643,9 +669,25 @@ alternating_proof = LongDerivation(
               "- (theta**2 + phi**2 + c*theta*phi)",
               "new_theta**2 + phi**2 + eta**2*new_theta**2 + c*new_theta*new_phi "
               "- (theta**2 + phi**2 + c*theta*phi)",
+              "eta*(c + eta)*(new_theta - phi)**2", "eta*(c + eta)*(phi - new_theta)**2",
               says="A square was taken apart without its middle term: (θ − ηφ)² is θ² − 2ηθφ + η²φ². (Or "
                    "θ′² − θ² became (θ′ − θ)², which is the same slip; it is (θ′ − θ)(θ′ + θ).)",
               hint="5² − 3² is 16. What is (5 − 3)²?"),
+        wrong("sign of a square",
+              "theta**2 - 2*eta*theta*phi - eta**2*phi**2 + new_phi**2 + c*new_theta*new_phi "
+              "- (theta**2 + phi**2 + c*theta*phi)",
+              "theta**2 + 2*eta*theta*phi + eta**2*phi**2 + new_phi**2 + c*new_theta*new_phi "
+              "- (theta**2 + phi**2 + c*theta*phi)",
+              "new_theta**2 + phi**2 + 2*eta*phi*new_theta - eta**2*new_theta**2 + c*new_theta*new_phi "
+              "- (theta**2 + phi**2 + c*theta*phi)",
+              says="A sign is wrong where a square was expanded: (θ − ηφ)² is θ² − 2ηθφ + η²φ².",
+              hint="What is (5 − 3)², by its three terms?"),
+        wrong("multiplied into one term only", "(c + eta)*(new_theta*phi + eta*new_theta - theta*phi)",
+              "(c + eta)*(phi + eta*new_theta**2 - theta*phi)",
+              "eta*(c + eta)*(new_theta - phi**2)", "eta*(c + eta)*(new_theta**2 - phi)",
+              "c + eta*(new_theta*new_phi - theta*phi)",
+              says="A factor in front of a bracket reached one of its terms only: θ′(φ + ηθ′) is θ′φ + ηθ′².",
+              hint="What is 2·(3 + 4), term by term?"),
         wrong("middle term once",
               "theta**2 - eta*theta*phi + eta**2*phi**2 + new_phi**2 + c*new_theta*new_phi "
               "- (theta**2 + phi**2 + c*theta*phi)",
@@ -793,6 +835,20 @@ hinge_proof = LongDerivation(
               f"2 - {_over('p(x)*a(x)')}", f"2 + {_over('q(x)*a(x)')}",
               says="One of the two laws is missing, or its term with a(x).",
               hint="How many expectations has the hinge loss?"),
+        wrong("a product of sums", "2", f"2 - {_over('p(x) - q(x)')}*{_over('a(x)')}",
+              says="Your line is 2 whatever the answers are: a was set to 0, or the sum of products became a "
+                   "product of sums (and p − q adds to 0).",
+              hint="1·2 + 3·4 is 14. What is (1 + 3)(2 + 4)?"),
+        wrong("answers taken out of the sum", f"2 - 2*TV*{_over('a(x)')}", f"2 - TV*{_over('a(x)')}",
+              f"2 - 2*TV*{_over('a(x)')}/len(states)", f"2 - 2*TV*{_over('abs(a(x))')}",
+              says="The answers a(x) were taken out of the sum, and TV was left in it. Each difference p − q "
+                   "has an answer of its own, and its sign.",
+              hint="Does a(x) depend on x?"),
+        wrong("the larger of the two terms", _over("max(p(x)*(1 - a(x)), q(x)*(1 + a(x)))"),
+              _over("min(p(x)*(1 - a(x)), q(x)*(1 + a(x)))"),
+              says="You compared the two terms with each other. max(0, …) compares each of them with 0, and "
+                   "both are added.",
+              hint="a = 0: which of the two terms is 0?"),
         wrong("squared hinge", _over("p(x)*(1 - a(x))**2 + q(x)*(1 + a(x))**2"),
               _over("p(x)*max(0, 1 - a(x))**2 + q(x)*max(0, 1 + a(x))**2"),
               says="You squared the hinges: that is the loss of a least-squares GAN. Its best answer lies "
@@ -853,7 +909,7 @@ def _soft(a: Tensor) -> Tensor:
 
 def _batches(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """(real_logits, fake_logits): tenths, often of two sizes; then ±100 and ±800, some of them wrong."""
-    for real, fake in ((1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (2, 4), (4, 3)):
+    for real, fake in ((1, 2), (2, 1), (2, 2), (1, 3), (3, 2), (2, 4), (4, 3)):
         yield _signed(generator, real, most=30), _signed(generator, fake, most=30)
     yield _float(-100.0, 100.0, 2.5), _float(100.0, -100.0)
     yield _float(800.0, -800.0), _float(-800.0, 1.5, 800.0)
@@ -903,8 +959,52 @@ _EDGES = (1e-6, 1e-7, 1e-8, 1e-10, 1e-12)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class LossExercise(GradualExercise, PartsExercise):
-    """Several scalars, judged on ordinary logits first."""
+class NumbersExercise(ShapedExercise):
+    """Several numbers. Who made more than one slip is told of the first number that is wrong.
+
+    advice: pairs of words in the message of an error, and the hint that helps there.
+    """
+
+    advice: tuple[tuple[str, str], ...] = ()
+
+    def judge(self, trials: Sequence[Trial], mistaken: Callable, *how: object, **more: object) -> Verdict:
+        verdict = super().judge(trials, mistaken, *how, **more)
+        apart = [k for k in range(len(self.parts))
+                 if not all(agree(one.yours[k], one.truth[k]) for one in trials)]
+        if verdict.passed or not apart:
+            return verdict
+        right = [f"`{name}`" for k, name in enumerate(self.parts) if k not in apart]
+        note = f"Right on all cases: {', '.join(right) or 'none of them'}."
+        verdict = replace(verdict, notes=(note, *verdict.notes))
+        if verdict.misconception or "NaN" in verdict.message:
+            return verdict
+        named = (self._of_part(k, verdict, trials, mistaken) for k in apart)
+        return next((one for one in named if one is not None), verdict)
+
+    def _of_part(self, k: int, verdict: Verdict, trials: Sequence[Trial],
+                 mistaken: Callable) -> Verdict | None:
+        """The verdict of the misconception that number k alone matches."""
+        alone = [Trial(one.shown, one.truth[k], one.yours[k]) for one in trials]
+        found = next((one for one in self.misconceptions if matches(
+            one, alone, lambda mutant, n: mistaken(mutant, n)[k], self.tolerance)), None)
+        if found is None:
+            return None
+        begin = f"There may be more than one slip: look at `{self.parts[k]}` first."
+        return replace(verdict, misconception=found.name, message=f"{begin} {found.says}", hint=found.hint)
+
+    def refused(self, refusal: Refusal) -> Verdict:
+        return super().refused(_advised(refusal, self.advice))
+
+
+def _advised(refusal: Refusal, advice: tuple[tuple[str, str], ...]) -> Refusal:
+    """The refusal with the hint that its message calls for."""
+    hint = next((hint for words, hint in advice if words in refusal.message), refusal.hint)
+    return Refusal(refusal.message, refusal.facts, hint)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class LossExercise(GradualExercise, NumbersExercise):
+    """Several numbers, judged on ordinary logits first."""
 
 
 @code_exercise(
@@ -964,6 +1064,11 @@ class LossExercise(GradualExercise, PartsExercise):
               says="Your discriminator learns to call data false, and samples true. log D belongs to the "
                    "data.",
               hint="Of which batch is log D the mean?"),
+        wrong("one label for both batches", _lost(D=lambda r, f: _soft(-r).mean() + _soft(-f).mean()),
+              _lost(D=lambda r, f: _soft(r).mean() + _soft(f).mean()),
+              says="Your discriminator gives data and samples the same label: it learns to say the same "
+                   "everywhere. log D belongs to the data, and log(1 − D) to the samples.",
+              hint="With which sign does the logit stand in log σ(a), and in log(1 − σ(a))?"),
         wrong("logarithm of the mean",
               _lost(D=lambda r, f: -r.sigmoid().mean().log() - (1 - f.sigmoid()).mean().log(),
                     S=lambda r, f: (1 - f.sigmoid()).mean().log(), N=lambda r, f: -f.sigmoid().mean().log()),
@@ -1088,7 +1193,7 @@ class Critic:
 
 def _criticised(generator: torch.Generator) -> Iterator[tuple[Critic, Tensor, Tensor, Tensor, float]]:
     """(logits, real, fake, share, weight): as many data as samples, and a share for each pair."""
-    for rows, numbers, weight in ((1, 1, 2.0), (1, 2, 10.0), (2, 2, 5.0), (3, 2, 10.0), (2, 3, 0.5),
+    for rows, numbers, weight in ((2, 1, 2.0), (2, 2, 5.0), (3, 1, 10.0), (3, 2, 10.0), (2, 3, 0.5),
                                   (3, 3, 10.0), (4, 2, 4.0)):
         w, b = (tuple(_signed(generator, numbers, most=12).tolist()) for _ in range(2))
         share = (torch.randint(1, 10, (rows, 1), generator=generator) / 10).to(torch.float64)
@@ -1151,6 +1256,18 @@ def _without_graph(logits: Critic, real: Tensor, fake: Tensor, share: Tensor, we
     return _penalised()(logits, real, fake, share, weight).detach()
 
 
+NO_SLOPE = (
+    ("does not require grad", "Before `logits` is called, x̂ must be told to keep its graph: "
+                              "`.requires_grad_()`. And the slope is taken in x̂ itself."),
+    ("only for scalar outputs", "A slope is that of one number. The logit of a row depends on this row "
+                                "alone, so take the slope of the sum of the logits."),
+    ("'tuple' object", "`torch.autograd.grad` gives a tuple, with one slope for each tensor that it is asked "
+                       "for: take the first, `slopes, = …`."),
+    ("not have been used in the graph", "The logits must be computed from the very tensor in which the "
+                                        "slope is taken."),
+)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PenaltyExercise(GradualExercise):
     """A penalty that can be learnt from: its value must hang on the critic's weights by a graph."""
@@ -1172,7 +1289,7 @@ class PenaltyExercise(GradualExercise):
 
     def refused(self, refusal: Refusal) -> Verdict:
         if "two answers" not in refusal.message:
-            return super().refused(refusal)
+            return super().refused(_advised(refusal, NO_SLOPE))
         return self.named(OWN_CHANCE, refusal.facts)
 
 
@@ -1411,10 +1528,14 @@ def _deviations(S: Tensor) -> Tensor:
 
 
 @code_exercise(
-    ShapedExercise, title="The Fréchet distance and its floor", difficulty=2, minutes=20, points=4,
+    NumbersExercise, title="The Fréchet distance and its floor", difficulty=2, minutes=20, points=4,
     equations=("eq-gan-frechet", "eq-gan-frechet-bias"),
     parts=("distance", "floor"), shapes=lambda *case: ((), ()),
     alike=lambda real, generated: len(real) == len(generated),
+    advice=(("cholesky", "The triangle of Cholesky is no symmetric root, and Σ₁Σ₂ is not symmetric: take "
+                         "`torch.linalg.eigh` of Σ₁."),
+            ("is complex", "Σ₁Σ₂ is not symmetric, so `eigvals` answers in complex numbers; the matrix in "
+                           "the last bracket of the formula is symmetric.")),
     statement="""
         Features of real images and of generated ones, a row an image. Compute the Fréchet distance of the two
         sets, with means $\\mu$ and covariances $\\Sigma$ (sums divided by the count less 1),
@@ -1431,7 +1552,8 @@ def _deviations(S: Tensor) -> Tensor:
     hints=("Write the distance of two sets as a function of its own, and call it twice. `torch.cov` wants "
            "the features in rows: `torch.cov(x.T)`.",
            "`values, vectors = torch.linalg.eigh(S)`; the root is `vectors * values.clamp(min=0).sqrt() @ "
-           "vectors.T` (each column times its root). The matrix in the last bracket is symmetric too.",
+           "vectors.T` (each column times its root); `root @ root` gives S back. The matrix in the last "
+           "bracket is symmetric too.",
            "`inner = root @ T @ root`, and `torch.linalg.eigvalsh(inner).clamp(min=0).sqrt().sum()` is the "
            "trace that is taken away twice. The floor is the same function of `real[:half]` and "
            "`real[half:]`."),
@@ -1451,6 +1573,14 @@ def _deviations(S: Tensor) -> Tensor:
               says="You took the root of each element (`torch.sqrt`). The root of a matrix is another "
                    "matrix, which times itself gives the first: it takes eigenvalues.",
               hint="Square the matrix [[2, 1], [1, 2]] by hand, and root the elements. Do you get it back?"),
+        wrong("a symmetric routine for a product",
+              _with_cross(lambda S, T: torch.linalg.eigvalsh(S @ T).clamp(min=0).sqrt().sum()),
+              _with_cross(lambda S, T: torch.linalg.eigvalsh(T @ S).clamp(min=0).sqrt().sum()),
+              _with_cross(lambda S, T: torch.linalg.eigvalsh(S @ T).sqrt().sum()),
+              _with_cross(lambda S, T: torch.linalg.eigvalsh(S @ T).abs().sqrt().sum()),
+              says="`eigh` and `eigvalsh` read one triangle of their matrix and take the other for the same. "
+                   "Σ₁Σ₂ is not symmetric; Σ₁^½ Σ₂ Σ₁^½ is, and has the same eigenvalues.",
+              hint="Is the product of two symmetric matrices symmetric? Print S @ T."),
         wrong("features as if independent",
               _with_cross(lambda S, T: (_deviations(S) * _deviations(T)).sum()),
               says="Only the variances of the single features went in: what goes together with what is lost. "
@@ -1639,7 +1769,7 @@ def _nearest_to_each_centre(good: Tensor, mode: Tensor, samples: Tensor, centres
 
 
 @code_exercise(
-    PartsExercise, title="Counting modes", difficulty=1, minutes=12, points=3,
+    NumbersExercise, title="Counting modes", difficulty=1, minutes=12, points=3,
     equations=("eq-gan-modes", "eq-gan-good-share"),
     parts=("found", "good", "ceiling"), shapes=lambda *case: ((), (), ()),
     statement="""
@@ -1709,7 +1839,7 @@ def _nearest_to_each_centre(good: Tensor, mode: Tensor, samples: Tensor, centres
               hint="What should the number be for a perfect generator?"),
         wrong("samples for modes", _counted(found=lambda good, *rest: int(good.sum())),
               says="You counted good samples, and called them modes. Two samples of the same mode find it "
-                   "once.",
+                   "once. (A `set` of tensors holds each of them: take `.tolist()` or `.unique()` first.)",
               hint="Can there be more modes found than centres?"),
         wrong("a share of the modes", _counted(found=lambda good, mode, samples, centres, size: len(
             set(mode[good].tolist())) / len(centres)),
@@ -1737,6 +1867,7 @@ def _nearest_to_each_centre(good: Tensor, mode: Tensor, samples: Tensor, centres
               says="You divided by the number of centres. A share of the samples is divided by their number.",
               hint="How many samples are there?"),
         wrong("the rule of the line", _counted(ceiling=lambda reach: math.erf(reach / 2**0.5)),
+              _counted(ceiling=lambda reach: 0.9973),
               says="Your ceiling is that of one dimension (99.73 % for three deviations). In the plane there "
                    "are two ways out.",
               hint="Put t = 3 into the formula of the statement. What is left?"),

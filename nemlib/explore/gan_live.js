@@ -254,8 +254,8 @@ nx.build = function (stage) {
       "arrows",
       "Arrows",
       [
-        ["on", "−∇ of G’s loss"],
-        ["off", "none"],
+        ["on", "on"],
+        ["off", "off"],
       ],
       () => {},
     ),
@@ -388,12 +388,13 @@ nx.build = function (stage) {
       context.moveTo(X(x[at]) + radius, Y(x[at + 1]));
       context.arc(X(x[at]), Y(x[at + 1]), radius, 0, 2 * Math.PI);
     }
+    if (ring) {
+      context.lineWidth = 1.6;
+      context.strokeStyle = parts.css(ring);
+      context.stroke();
+    }
     context.fillStyle = parts.css(colour);
     context.fill();
-    if (!ring) return;
-    context.lineWidth = 0.8;
-    context.strokeStyle = parts.css(ring);
-    context.stroke();
   }
   // An arrow's length grows with the slope, and is never longer than half a unit.
   function drawArrows(context) {
@@ -502,7 +503,7 @@ nx.build = function (stage) {
       nx.key("rbm-data", "data"),
       ", ",
       nx.key("rbm-generated", "generated"),
-      "; the ground: which of both D believes; dashed: D = ½",
+      "; the ground: which of both D believes, dashed D = ½; arrows: −∇ of G’s loss",
     );
   }
   const facts = {
