@@ -541,8 +541,8 @@ class LearningState(nn.Module):
         if averaging:
             self.averaged = copy.deepcopy(gan.generator).requires_grad_(False).eval()
             self.follow = get_ema_multi_avg_fn(averaging)
-        fixed = gan.draw(shown, torch.Generator(next(gan.parameters()).device).manual_seed(0))
-        self.register_buffer("fixed", fixed)
+        fixed = gan.draw(shown, torch.Generator().manual_seed(0))       # on the CPU: the same on every device
+        self.register_buffer("fixed", fixed.to(next(gan.parameters()).device))
 
     def train(self, mode: bool = True) -> LearningState:
         super().train(mode)

@@ -223,6 +223,11 @@ def test_precision_and_recall_are_their_definition(k, batch, generator):
             found.recall != share_covered(real, generated, k - 1))
 
 
+def test_a_ball_reaches_as_far_as_the_neighbour_and_no_farther():
+    real, generated = torch.tensor([[0.0], [1.0], [10.0]]), torch.tensor([[-1.0], [19.0], [-1.5]])
+    assert precision_recall(real.double(), generated.double(), 1).precision == 2 / 3
+
+
 def test_precision_and_recall_tell_narrow_from_wide(generator):
     real = randn(generator, 400, 6)
     narrow, wide = precision_recall(real, 0.5 * real), precision_recall(real, 2 * randn(generator, 400, 6))
@@ -399,7 +404,7 @@ def test_the_most_probable_class_and_its_probability(generator):
 
 @pytest.mark.parametrize("images, words", [
     (torch.zeros(3, 64) - 0.5, r"pixels in \[0, 1\], but -0.5 to -0.5.*\(x \+ 1\) / 2"),
-    (torch.full((3, 64), 255.0), "255"), (torch.full((3, 64), math.nan), "nan"),
+    (torch.full((3, 64), 255.0), "255"), (torch.full((3, 64), 1.01), "1.01"), (torch.full((3, 64), math.nan), "nan"),
     (torch.zeros(3, 8, 8), r"Images are \(count, 64\).*\(3, 8, 8\) came"),
     (torch.zeros(0, 64), "one at least"), (torch.zeros(3, 63), r"\(3, 63\) came"),
 ])

@@ -115,6 +115,10 @@ def test_no_logit_is_too_far_for_the_losses():
     assert value(far[0], far[1]) == -2e4 and value(far[1], far[0]) == 0
     assert Saturating().discriminator(far[:1], far[1:]) == 2e4 and Saturating().generator(far[1:]) == -1e4
     assert NonSaturating().generator(far[:1]) == 1e4
+    tail, a = math.log1p(math.exp(-21)), number([21.0])         # PyTorch's softplus forgets it above 20
+    for found, terms in ((-value(-a, -a), 2), (Saturating().discriminator(-a, -a), 2),
+                         (-Saturating().generator(a), 1), (NonSaturating().generator(-a), 1)):
+        assert abs(found - 21 - terms * tail) < 1e-13
 
 
 @pytest.mark.parametrize("loss, generators", [
@@ -1819,6 +1823,14 @@ def test_other_ranges():
 def test_data_that_do_not_fit_the_machine_are_refused(make, data, words):
     with pytest.raises(ValueError, match=words):
         short(learner_of(make()), data)
+
+
+def test_all_labels_are_looked_at_before_the_first_step():
+    learner = learner_of(tiny(classes=2))
+    learner.check(PLANE, LABELS % 2)
+    for labels in (LABELS.sort().values, LABELS.sort().values - 1):         # the first ones may be right
+        with pytest.raises(ValueError, match="Labels are 0 to 1, but"):
+            learner.check(PLANE, labels)
 
 
 def test_looking_at_the_data_moves_no_statistics():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy, logsigmoid, softplus
+from torch.nn.functional import binary_cross_entropy, softplus
 
 from nemlib.exercises.answers import Refusal, quietly, show_case, within
 from nemlib.exercises.core import Exercise, FunctionExercise, Help, Trial, agree, matches, wrong
@@ -102,8 +102,10 @@ optimal_proof = LongDerivation(
         answers $t = D(x)$ there earns $p \\log t + q \\log(1 - t)$ at this point of the integral $V(D, G)$.
         Let $D^* = p/(p + q)$. Show that for every $t$ between 0 and 1
 
-        $$p \\log t + q \\log(1 - t) = p \\log D^* + q \\log(1 - D^*) - (p + q) \\Big[ D^* \\log
-        \\frac{D^*}{t} + (1 - D^*) \\log \\frac{1 - D^*}{1 - t} \\Big]$$
+        $$\\begin{aligned}
+        p \\log t + q \\log(1 - t) = {}& p \\log D^* + q \\log(1 - D^*) \\\\
+        &- (p + q) \\Big[ D^* \\log \\frac{D^*}{t} + (1 - D^*) \\log \\frac{1 - D^*}{1 - t} \\Big]
+        \\end{aligned}$$
 
         The bracket is the divergence of two coins, $D^*$ from $t$: never negative, and 0 only where $t =
         D^*$. So $D^*$ is the best answer. The chapter found it by a derivative; this way you also see what
@@ -448,8 +450,7 @@ slopes_proof = LongDerivation(
         the sample is none of the data, the first has next to no slope. Write `slope(f, u)` for the slope of
         a function `f` at `u`; `slope(log, u)` is `1/u`, and that of $\\sigma$ is $\\sigma (1 - \\sigma)$.
         Signs and factors stand outside: the slope of $-f$ is `-slope(f, u)`. (Or use `softplus`, whose slope
-        is $\\sigma$.) Fill in the lines marked `...`, or write a chain of
-        your own.""",
+        is $\\sigma$.) Fill in the lines marked `...`, or write a chain of your own.""",
     symbols=(("a, c", "a,\\; c", "the sample's logit, and the share of the first loss"),
              ("saturating", "\\log(1 - \\sigma(\\cdot))", "the first loss, a function of the logit"),
              ("non_saturating", "-\\log \\sigma(\\cdot)", "the second"),
@@ -596,9 +597,9 @@ alternating_proof = LongDerivation(
 
         $$I(\\theta', \\varphi') - I(\\theta, \\varphi) = \\eta\\,(c + \\eta)\\,(\\theta'^2 - \\varphi^2)$$
 
-        and read off the only $c$ for which $I$ stays the same wherever the players stand. (Then $I$ is an
-        ellipse for $\\eta < 2$, on which all steps lie: neither a spiral outwards nor one to the
-        equilibrium.) Fill in the lines marked `...`, or write a chain of your own.""",
+        and read off the only $c$ for which $I$ stays the same wherever the players stand. (For this $c$ and
+        $\\eta < 2$ all steps lie on one ellipse: neither a spiral outwards nor one to the equilibrium.)
+        Fill in the lines marked `...`, or write a chain of your own.""",
     symbols=(("theta, phi", "\\theta,\\; \\varphi", "where the players stand"),
              ("new_theta", "\\theta'", "`theta - eta*phi`"),
              ("new_phi", "\\varphi'", "`phi + eta*new_theta`"),
@@ -670,8 +671,9 @@ alternating_proof = LongDerivation(
               "new_theta**2 + phi**2 + eta**2*new_theta**2 + c*new_theta*new_phi "
               "- (theta**2 + phi**2 + c*theta*phi)",
               "eta*(c + eta)*(new_theta - phi)**2", "eta*(c + eta)*(phi - new_theta)**2",
-              says="A square was taken apart without its middle term: (θ − ηφ)² is θ² − 2ηθφ + η²φ². (Or "
-                   "θ′² − θ² became (θ′ − θ)², which is the same slip; it is (θ′ − θ)(θ′ + θ).)",
+              says="A square was taken apart without its middle term: (θ − ηφ)² is θ² − 2ηθφ + η²φ². Or, the "
+                   "same slip, a difference of squares became the square of a difference: θ′² − θ² is (θ′ − "
+                   "θ)(θ′ + θ).",
               hint="5² − 3² is 16. What is (5 − 3)²?"),
         wrong("sign of a square",
               "theta**2 - 2*eta*theta*phi - eta**2*phi**2 + new_phi**2 + c*new_theta*new_phi "
@@ -1013,15 +1015,16 @@ class LossExercise(GradualExercise, NumbersExercise):
     parts=("discriminator", "saturating", "non_saturating"), shapes=lambda *case: ((), (), ()),
     statement="""
         A discriminator has given logits $a$ to a batch of data and to a batch of samples; $D = \\sigma(a)$ is
-        its probability that a row is a datum. Compute three losses, each **to be made small**, in nats:
+        its probability that a row is a datum. Compute three losses, each **to be made small**, in nats: the
+        discriminator's,
 
-        $$-V = -\\mathbb{E} \\log D(x) - \\mathbb{E} \\log(1 - D(G(z))), \\qquad
-        \\mathbb{E} \\log(1 - D(G(z))), \\qquad -\\mathbb{E} \\log D(G(z))$$
+        $$-V = -\\mathbb{E} \\log D(x) - \\mathbb{E} \\log(1 - D(G(z))),$$
 
-        for the discriminator, and for the generator the saturating and the non-saturating one. Expectations
-        are means over the batch; the two batches need not be equally large. In two of the cases logits are
-        $\\pm 100$ and $\\pm 800$, some of them wrong: then $\\log(1 - \\sigma(a))$, written as it stands, is
-        the logarithm of 0. Return the three, in this order.""",
+        and the generator's two, the saturating $\\mathbb{E} \\log(1 - D(G(z)))$ and the non-saturating
+        $-\\mathbb{E} \\log D(G(z))$. Expectations are means over the batch; the two batches need not be
+        equally large. In two of the cases logits are $\\pm 100$ and $\\pm 800$, some of them wrong: then
+        $\\log(1 - \\sigma(a))$, written as it stands, is the logarithm of 0. Return the three, in this
+        order.""",
     hints=("Write log σ(a) and log(1 − σ(a)) in terms of log(1 + e^u) before you code. Which u does each of "
            "them need?",
            "log σ(a) = −log(1 + e^(−a)), and log(1 − σ(a)) = −log(1 + e^a). `torch.nn.functional.softplus` "
@@ -2016,8 +2019,9 @@ diagnose = QuizExercise(
     shows_instead=SHOWS_INSTEAD,
     statement="""
         Six runs, one a panel, in the last figure of the section on failures. Each panel shows both losses;
-        the mean logits of training data, of held-out data and of samples; and how many of the modes were
-        found. Say what happened in each. Seven things may have happened, and each happened at most once:
+        the mean logits of training data, of held-out data and of samples; the size of the generator's
+        gradient; and how many of the modes were found. Say what happened in each. Seven things may have
+        happened, and each happened at most once:
 
         `"healthy"`; `"collapse"` (the generator makes a few of the modes only); `"discriminator wins"` (it is
         right everywhere, and the generator learns nothing more); `"memorises"` (the discriminator knows its

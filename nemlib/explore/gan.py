@@ -32,7 +32,8 @@ __all__ = ["live", "portrait"]
 
 # --- a GAN that learns in the page ---------------------------------------------------------------------------
 
-LAWS = {"ring": "ring of eight", "grid": "grid of 25", "moons": "two moons", "spiral": "spiral", "drawn": "drawn by you"}
+LAWS = {"ring": "ring of eight", "grid": "grid of 25", "moons": "two moons", "spiral": "spiral",
+        "drawn": "drawn by you"}
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 1e-2)
 _USUAL = {"discriminatorSteps": 1, "r1": 0, "loss": "non-saturating"}
 PRESETS = {
@@ -45,7 +46,7 @@ REMARKS = {
 }
 LIVE_ROLES = {"data": "blue", "generated": "vermilion", "found": "green", "muted": "muted", "ink": "ink",
               "paper": "paper"}
-LARGEST_LIVE = 110_000      # bytes: its script holds two networks, their slopes and Adam
+LARGEST_LIVE = 120_000      # bytes: its script holds two networks, their slopes and Adam
 PAUSE = 3000                # steps after which the page rests
 MOST_DRAWN = 400
 EXTENT, CELLS = 3.0, 60     # the still picture shows −3 … 3
@@ -54,13 +55,14 @@ EXTENT, CELLS = 3.0, 60     # the still picture shows −3 … 3
 def live(law: str = "ring", *, seed: int = 1, copy: int = 1) -> Figure:
     """A GAN in the plane that learns in the page, from nothing, on a law that the reader chooses or draws.
 
-    law: "ring" (eight Gaussians on a circle of radius 2, deviation 0.1), "grid" (25, one unit apart, 0.05), "moons",
-    "spiral", or "drawn", which begins empty.  seed: of the networks and all draws, 1 to 999.  copy: 2 for a second
-    copy on the same page.
-    Both networks have two hidden layers of 32 leaky rectifiers and take 64 samples a step; Adam has decays 0.5 and
-    0.99. Losses eq-gan-saturating, eq-gan-non-saturating and eq-gan-hinge, R1 as in eq-gan-r1, packs as in
-    eq-gan-packed. A sample is good within three deviations of a point of the law. The still picture shows the best
-    discriminator, eq-gan-optimal-logit, of three generators whose law is known.
+    law: "ring" (eight Gaussians on a circle of radius 2, deviation 0.1), "grid" (25, one unit apart, 0.05),
+    "moons", "spiral", or "drawn", which begins empty.  seed: of the networks and all draws, 1 to 999.
+    copy: 2 for a second copy on the same page.
+    Both networks have two hidden layers of 32 leaky rectifiers and take 64 samples a step; Adam has decays 0.5
+    and 0.99. Losses eq-gan-saturating, eq-gan-non-saturating and eq-gan-hinge, R1 as in eq-gan-r1, packs as in
+    eq-gan-packed. A sample is good within three deviations of a point of the law; a mode is found where one of
+    1,000 samples is good. The still picture shows the best discriminator, eq-gan-optimal-logit, of three
+    generators whose law is known.
     Raises ValueError for another law or seed.
     """
     if law not in LAWS:
@@ -75,8 +77,9 @@ def live(law: str = "ring", *, seed: int = 1, copy: int = 1) -> Figure:
               "remarks": REMARKS, "pause": PAUSE, "mostDrawn": MOST_DRAWN,
               "palette": {role: PALETTE[name] for role, name in LIVE_ROLES.items()}},
         still=_still_live(),
-        words="Interactive figure «A GAN that learns in the page»: its samples run up the field of the discriminator, "
-              "which learns at the same time where data lie and where samples, until the two look alike.")
+        words="Interactive figure «A GAN that learns in the page»: its samples run up the field of the "
+              "discriminator, which learns at the same time where data lie and where samples, until the two "
+              "look alike.")
 
 
 def _log_density(x: Tensor, centres: Tensor, shares: Tensor, deviation: float) -> Tensor:
@@ -102,10 +105,11 @@ def _still_live() -> str:
         _draw_stage(axes, *generator)
         axes.set_title(title, color=INK)
     return picture(figure, alt=(
-        "Three squares with the same data, eight blue spots on a circle. Left, the generated samples are a heap in the "
-        "middle: the best discriminator's field is vermilion there and blue outside, and arrows point from the heap "
-        "outwards. Middle, samples sit on three of the eight spots; arrows move them onto the spots, and none leads to "
-        "the five spots that are missed. Right, samples surround all eight spots and short arrows point inwards."))
+        "Three squares with the same data, eight blue spots on a circle, and the field of the best discriminator. "
+        "Left, the generated samples are a heap in the middle: the field is blue at the spots, and arrows point "
+        "from the heap outwards. Middle, samples sit on three of the eight spots; arrows move them onto the "
+        "spots, and none leads to the five that are missed. Right, samples surround all eight spots, and short "
+        "arrows point inwards."))
 
 
 def _draw_stage(axes: Axes, centres: Tensor, shares: Tensor, deviation: float) -> None:

@@ -558,7 +558,8 @@ nx.build = function (stage) {
       tell();
       drawCanvas();
     }
-    if (fresh.found > told && fresh.found === truth.law.count) say("All " + fresh.found + " " + pieces() + " are found.");
+    if (fresh.found > told && fresh.found === truth.law.count)
+      say("All " + fresh.found + " " + pieces() + " are found.");
     told = Math.max(told, fresh.found);
     return gan.steps % data.pause !== 0;
   }

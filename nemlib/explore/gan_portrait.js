@@ -58,8 +58,8 @@ nx.build = function (stage) {
     eta === 0 ? "Nobody moves: the steps have no size." : "Nobody moves: this is the equilibrium.";
   const near = (value, other) => Math.abs(value - other) < 1e-9;
   const LAWS = {
-    simultaneous: "√(1 + η²)",
-    extragradient: "√(1 − η² + η⁴)",
+    simultaneous: "√(1\u00a0+\u00a0η²)",
+    extragradient: "√(1\u00a0−\u00a0η²\u00a0+\u00a0η⁴)",
   };
   function exactly(name) {
     const each = factor(name);
@@ -98,6 +98,7 @@ nx.build = function (stage) {
     const own = distances(name);
     const [first, last] = [own[0], own[own.length - 1]];
     if (own.length <= COUNT) return "runs away after " + nx.plural(own.length - 1, "step") + ".";
+    const after = " After " + COUNT + " steps it is at " + short(last) + ".";
     if (near(each, 1)) {
       if (name === "flow" && game.kind === "saturating")
         return "circles: θ² + φ² stays at " + digits(first * first, 3) + ".";
@@ -105,7 +106,7 @@ nx.build = function (stage) {
       const most = (part) => Math.max(...part);
       const quarter = Math.ceil(own.length / 4);
       return most(own.slice(-quarter)) < 0.9 * most(own.slice(0, quarter))
-        ? "creeps in: near (0, 0) a step multiplies the distance by 1. After " + COUNT + " steps it is at " + short(last) + "."
+        ? "creeps in: near (0, 0) a step multiplies the distance by 1." + after
         : "neither settles nor runs away: the distance stays between " +
             digits(low, 3) +
             " and " +
@@ -114,7 +115,7 @@ nx.build = function (stage) {
     }
     const rate = "near (0, 0) each step multiplies the distance by about " + digits(each, 4);
     if (each < 1) return (last < first ? "converges: " : "comes in late: ") + rate + ".";
-    return (last > first ? "spirals out: " : "does not settle: ") + rate + ". After " + COUNT + " steps it is at " + short(last) + ".";
+    return (last > first ? "spirals out: " : "does not settle: ") + rate + "." + after;
   }
   // Does what the mean still holds of its start outlive the path?
   const lags = () => factor(of) <= beta;
@@ -293,13 +294,15 @@ nx.build = function (stage) {
   origin.setAttribute("r", 5.5);
 
   // Marks of one kind in one path: a circle, square, triangle or diamond around each point in pixels.
+  const turn = (r, way) => "a" + r + " " + r + " 0 1 0 " + way * 2 * r + " 0";
   const SHAPE = {
-    o: (r) => "m-" + r + " 0a" + r + " " + r + " 0 1 0 " + 2 * r + " 0a" + r + " " + r + " 0 1 0 -" + 2 * r + " 0z",
+    o: (r) => "m-" + r + " 0" + turn(r, 1) + turn(r, -1) + "z",
     s: (r) => "m-" + r + " -" + r + "h" + 2 * r + "v" + 2 * r + "h-" + 2 * r + "z",
     t: (r) => "m0 -" + 1.3 * r + "l" + 1.3 * r + " " + 2.2 * r + "h-" + 2.6 * r + "z",
-    d: (r) => "m0 -" + 1.4 * r + "l" + 1.4 * r + " " + 1.4 * r + "l-" + 1.4 * r + " " + 1.4 * r + "l-" + 1.4 * r + " -" + 1.4 * r + "z",
+    d: (r) => ["m0 -", "l", "l-", "l-"].map((way, n) => way + corner(n, 1.4 * r)).join("") + "z",
     "-": () => "",
   };
+  const corner = (n, r) => [r, r + " " + r, r + " " + r, r + " -" + r][n];
   const inPixels = (plot, points) => points.map(([x, y]) => [plot.X(x), plot.Y(y)]);
   // Where nothing is to be seen, nothing is drawn: far points would make the path long and slow.
   const inside = (plot, points) =>
