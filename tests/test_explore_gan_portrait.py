@@ -43,7 +43,7 @@ def chrome() -> str | None:
 
 def node(script: str, *arguments: str, stdin: str | None = None) -> str:
     ran = subprocess.run([NODE, ROOT / "tests" / script, *arguments], input=stdin, capture_output=True,
-                         text=True, timeout=300, cwd=ROOT)
+                         text=True, timeout=500, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 

@@ -1,8 +1,8 @@
 /* Trains the GAN of chapter 7 as a reader does, in a browser without a network.
      node explore_gan_live.mjs CHROME PAGES [SHOTS]   → JSON: one record of what was seen for each scenario
    PAGES holds the pages that tests/test_explore_gan_live.py wrote. */
-import { wait } from "./chromium.mjs";
-import { CALM, browser, button, choose, close, figure, look, press, reach, said, shot, violations, visit } from "./figures.mjs";
+import { CALM, browser, button, choose, close, figure, look, press } from "./figures.mjs";
+import { reach, said, shot, violations, visit } from "./figures.mjs";
 
 const STEPS = 400; // by hand, as in the Python test
 const state = async (root) => {
@@ -44,7 +44,7 @@ const at = (root, x, y) =>
   );
 
 async function train() {
-  const page = await visit("live.html");
+  const page = await visit("short.html");
   const root = await figure(page);
   const seen = { start: await state(root) };
   const begin = Date.now();
@@ -136,8 +136,7 @@ async function looks() {
   seen.violations = await violations(page);
   await shot(page, "gan-live-light");
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }, ...CALM]);
-  await wait(60);
-  seen.dark = await pixel();
+  await reach(async () => (seen.dark = await pixel()) !== seen.light);
   seen.violationsDark = await violations(page);
   await shot(page, "gan-live-dark");
   seen.label = await root.$eval(".nx-live .nx-canvas", (node) => node.getAttribute("aria-label"));
