@@ -18,7 +18,7 @@ from nemlib.exercises.core import Exercise, FunctionExercise, Help, Trial, agree
 from nemlib.exercises.derivation import Instance, LongDerivation, Step
 from nemlib.exercises.expressions import expression, names_in, sigmoid
 from nemlib.exercises.forms import normal_form
-from nemlib.exercises.layers import GradualExercise, ShapedExercise, Slip, flat
+from nemlib.exercises.layers import GradualExercise, ShapedExercise, Slip
 from nemlib.exercises.verdict import Verdict
 
 __all__ = ["EXERCISES", "hint", "solution", "optimal_proof", "jsd_proof", "losses", "slopes_proof",

@@ -147,38 +147,40 @@ def measure_classifier(
     network.load_state_dict(classifier_weights(built.learner))
     halves = {"learnt": load_digits("train", 0, digits.training_images),
               "new": load_digits("train", digits.training_images)}
-    sets = {name: some(half, digits.floor_images) for name, half in halves.items()}
-    sets["test"] = load_digits("test", 0, digits.test_images)
-    sets = {name: {key: value.to(device) for key, value in each.items()} for name, each in sets.items()}
-    features = {name: network.features(each["x"]) for name, each in sets.items()}
-    count = f"{len(features['new']):,} training images, at random, that the classifier has not learnt from"
-    against = f"and the {len(features['test']):,} MNIST test images, {settings.network.numbers} features"
-    found = {f"{name}_error": Metric(100 * wrong(network, **rename(sets[name])).item(), words, "%", better="lower")
-             for name, words in (("test", f"{len(features['test']):,} MNIST test images"), ("new", count))}
+    test = {key: value.to(device) for key, value in load_digits("test", 0, digits.test_images).items()}
+    real, count = network.features(test["x"]), min(digits.floor_images, digits.training_images)
+    seen = {name: network.features(half["x"].to(device)) for name, half in halves.items()}
+    against = f"and the {len(real):,} MNIST test images, {settings.network.numbers} features"
+    new, drawn = "training images that the classifier has not learnt from", f"{count:,} images at random of the "
+    found = {
+        "test_error": Metric(100 * wrong(network, test["x"], test["labels"]).item(),
+                             f"{len(real):,} MNIST test images", "%", better="lower"),
+        "new_error": Metric(100 * wrong(network, *(each.to(device) for each in halves["new"].values())).item(),
+                            f"all {len(halves['new']['x']):,} {new}", "%", better="lower"),
+    }
     try:
-        floor = {name: fid.frechet_distance(features["test"], features[name]) for name in ("new", "learnt")}
-        bias = fid.expected_bias(torch.cov(features["test"].T), len(features["test"]), len(features["new"]))
+        floor = {name: torch.tensor([fid.frechet_distance(real, features[rows]) for rows in draws(len(features), count)])
+                 for name, features in seen.items()}
+        bias = fid.expected_bias(torch.cov(real.T), len(real), count)
     except ValueError:                      # fewer images than features, in the smoke preset
         return found
-    scores = fid.precision_recall(features["test"], features["new"])
+    scores = fid.precision_recall(real, seen["new"][draws(len(seen["new"]), count)[0]])
     return found | {
-        "floor": Metric(floor["new"], f"Fréchet distance between {count} {against}"),
-        "floor_learnt": Metric(floor["learnt"], f"the same with images that it has learnt from, {against}"),
+        "floor": Metric(floor["new"].mean().item(), f"Fréchet distance between {drawn}{new} {against}; mean of ten draws"),
+        "floor_spread": Metric(floor["new"].std().item(), "standard deviation of that distance over the ten draws"),
+        "floor_learnt": Metric(floor["learnt"].mean().item(),
+                               f"the same with images that it has learnt from, {against}; mean of ten draws"),
         "bias": Metric(bias, "what two such sets from one Gaussian law with the test images' covariance give on "
                        "average, to first order"),
-        "floor_precision": Metric(scores.precision, f"{count} {against}, balls to the third neighbour"),
-        "floor_recall": Metric(scores.recall, f"{count} {against}, balls to the third neighbour"),
+        "floor_precision": Metric(scores.precision, f"{drawn}{new} {against}, balls to the third neighbour; one draw"),
+        "floor_recall": Metric(scores.recall, f"{drawn}{new} {against}, balls to the third neighbour; one draw"),
     }
 
 
-def some(digits: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    """So many of the digits, at random: the files are not, their blocks are of different writers."""
-    rows = torch.randperm(len(digits["x"]), generator=generator(0, "floor"))[:count]
-    return {key: value[rows] for key, value in digits.items()}
-
-
-def rename(digits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {"images": digits["x"], "labels": digits["labels"]}
+def draws(examples: int, count: int) -> list[Tensor]:
+    """Ten choices of so many rows, at random: MNIST's files are not, their blocks are of different writers."""
+    random = generator(0, "floor")
+    return [torch.randperm(examples, generator=random)[:count] for _ in range(10)]
 
 
 def classifier_weights(learner: Classification) -> Mapping[str, Tensor]:
