@@ -14,6 +14,7 @@ from nemlib import gan as model
 from nemlib.evaluate import fid as scores
 from nemlib.exercises import gan as check
 from nemlib.exercises.core import SEED, agree
+from nemlib.exercises.layers import flat
 
 SEEDS = (1, 2)
 NAMES = ("losses", "penalty", "frechet", "modes")
@@ -144,8 +145,8 @@ def test_the_truth_keeps_the_rules_that_answers_are_held_to(exercise):
 def test_the_losses_are_the_models(seed):
     zero_sum, other = model.Saturating(), model.NonSaturating()
     for real, fake in check.losses.cases(generator(seed)):
-        expected = check.flat(zero_sum.discriminator(real, fake), zero_sum.generator(fake),
-                              other.generator(fake))
+        expected = flat(zero_sum.discriminator(real, fake), zero_sum.generator(fake),
+                        other.generator(fake))
         torch.testing.assert_close(check.losses.truth(real, fake), expected, rtol=1e-9, atol=1e-9)
         assert -check.losses.truth(real, fake)[0] == pytest.approx(model.value(real, fake).item(), rel=1e-9)
 
