@@ -2036,3 +2036,18 @@ def test_seeds_are_other_runs_and_the_same_seed_the_same():
         return learner.gan.state_dict()["generator.0.weight"]
 
     assert torch.equal(end(1), end(1)) and not torch.equal(end(1), end(2))
+
+
+def test_each_player_learns_from_z_drawn_anew_in_each_step():
+    """Never from the fixed z that pictures show, and never twice from the same."""
+    with seeded(0):
+        gan = GAN(fully_connected([2, 8, 2]), fully_connected([2, 8, 1]), 2).double()
+    learner = AdversarialLearner(gan, torch.optim.Adam(gan.generator.parameters()),
+                                 torch.optim.Adam(gan.discriminator.parameters()), shown=16)
+    seen = [learner.module.fixed]
+    data = ring().sample(64, torch.Generator().manual_seed(0)).double()
+    gan.generator.register_forward_pre_hook(lambda module, given: seen.append(given[0].detach()))
+    train(learner, data, TrainingSettings(steps=3, batch_size=8), seed=0)
+    drawn = torch.cat([seen[0], *(z for z in seen[1:] if len(z) == 8)])
+    assert len(drawn) == 16 + 3 * 2 * 8
+    assert torch.pdist(drawn).min() > 0
