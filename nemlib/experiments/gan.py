@@ -299,7 +299,7 @@ REMEDIES.append(Remedy("averaged, but one sample judged alone", REMEDIES[-1].lea
 REMEDIES.append(Remedy("averaged and alone, with a penalty (R1)", replace(REMEDIES[-1].learning, penalty=1.0), 1))
 
 
-def remedies_for(steps: int, batch_size: int = 256, width: int = 128) -> tuple[Remedy, ...]:
+def remedies_for(steps: int, batch_size: int = 256) -> tuple[Remedy, ...]:
     return tuple(replace(each, learning=replace(each.learning, steps=steps, batch_size=batch_size)) for each in REMEDIES)
 
 
@@ -513,7 +513,8 @@ class StackedLearning(RecordedLearning):
         return super().training_step(batch.reshape(-1, self.stacked * batch.shape[1]), context)
 
     def check(self, x: Tensor, labels: Tensor | None) -> None:
-        super().check(x[:len(x) // 3 * 3].reshape(-1, 3 * x.shape[1]), labels)
+        whole = len(x) - len(x) % self.stacked
+        super().check(x[:whole].reshape(-1, self.stacked * x.shape[1]), labels)
 
     def scores(self, images: Tensor, test: Tensor) -> dict[str, float]:
         found = fid.stacked_modes(features(), images)
