@@ -9,7 +9,9 @@ function of that table, computed for a whole batch of images at once:
   "Neural Expectation Maximization" (2017), report the one by the `max`, scikit-learn's default of that year;
   today's default is the `arithmetic` mean, which reads higher on the same grouping;
 - the adjusted Rand index of Hubert and Arabie, "Comparing Partitions", Journal of Classification 2 (1985);
-- homogeneity and completeness of Rosenberg and Hirschberg, "V-Measure", EMNLP-CoNLL (2007).
+- homogeneity and completeness of Rosenberg and Hirschberg, "V-Measure", EMNLP-CoNLL (2007);
+- accuracy under the best matching of labels and groups, one to one (Kuhn's assignment, Naval Research
+  Logistics Quarterly 2, 1955), and mutual information over the mean entropy: chapter 5's.
 
 Pixels of group 0, background and overlap, are not counted. Where a score's formula is 0/0 it takes
 scikit-learn's value, which for two identical groupings is 1, also when both put everything into one cluster
@@ -30,9 +32,9 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "Scores", "adjusted_mutual_information", "adjusted_rand_index", "connected_components", "contingency",
-    "expected_mutual_information", "gmm_coordinates", "kmeans_coordinates", "labels_of", "mean_by_overlap",
-    "mutual_information", "scores", "split_by_overlap",
+    "Scores", "accuracy", "adjusted_mutual_information", "adjusted_rand_index", "connected_components",
+    "contingency", "expected_mutual_information", "gmm_coordinates", "kmeans_coordinates", "labels_of", "matching",
+    "mean_by_overlap", "mutual_information", "normalised_mutual_information", "scores", "split_by_overlap",
 ]
 
 NORMS = ("arithmetic", "max")
@@ -194,6 +196,53 @@ def adjusted_rand_index(tables: Tensor) -> Tensor:
     expected = by_label * by_group / total
     value = (together - expected) / ((by_label + by_group) / 2 - expected)
     return _known(torch.where(_identical(tables), 1.0, value), tables)
+
+
+# --- one to one: the scores of chapter 5 ---------------------------------------------------------------------
+
+
+def matching(table: Tensor) -> Tensor:
+    """The group that each label stands for, so that most data are right: no group twice.
+
+    table: (K, G). Returns (K,), int64, −1 for a label that no group is left for (K > G). Kuhn (1955), by
+    scipy.optimize.linear_sum_assignment. Equation eq-vg-accuracy. Uses the true groups: a score, never a
+    choice.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    labels, groups = linear_sum_assignment(table.cpu().numpy(), maximize=True)
+    found = torch.full((len(table),), -1, dtype=torch.long)
+    found[torch.from_numpy(labels)] = torch.from_numpy(groups)
+    return found
+
+
+def accuracy(tables: Tensor) -> Tensor:
+    """The share of data whose label stands for their group under the best matching, one to one.
+
+    tables: (batch, K, G). Returns (batch,), NaN for a table of zeros. Equation eq-vg-accuracy. With more
+    labels than groups, the labels left over are wrong by definition. Raises ValueError for tables of another
+    shape.
+    """
+    _check_tables(tables)
+    right = torch.stack([_matched(table) for table in tables.cpu()])
+    return _known(right / tables.sum((1, 2)).double(), tables)
+
+
+def _matched(table: Tensor) -> Tensor:
+    groups = matching(table)
+    known = groups >= 0
+    return table[known, groups[known]].sum().double()
+
+
+def normalised_mutual_information(tables: Tensor) -> Tensor:
+    """NMI = I / ½(H(labels) + H(groups)): 1 for equal groupings; not adjusted for chance, as AMI is.
+
+    tables: (batch, K, G). Returns (batch,): 1 for two identical groupings, 0 where one grouping is a single
+    cluster and the other is not, NaN for a table of zeros. Equation eq-vg-nmi.
+    """
+    information = mutual_information(tables)
+    upper = (_entropy(tables.sum(2)) + _entropy(tables.sum(1))) / 2
+    return _known(torch.where(_identical(tables), 1.0, information / upper), tables)
 
 
 # --- all scores of a batch ----------------------------------------------------------------------------------

@@ -1,0 +1,450 @@
+"""VAE and Gaussian mixture, taught by each other: one model p(o | x) p(x | z) p(z), two modules, and
+messages.
+
+The file reads as the second half of chapter 5 does: the mixture as a VAE's prior, and its divergence, for one
+component, bounded in closed form for all, or by draws; what the modules say to each other; the composed model
+with its bounds, classes and samples; the same model trained in one piece (VaDE); and at the end learning in
+turns.
+
+    with seeded(0):
+        model = VAEGMM(fully_connected([784, 512, 256, 24]), fully_connected([12, 256, 512, 784]), latent=12,
+                       components=10, examples=len(images))
+    learner = MutualLearner(model, torch.optim.Adam(model.vae.parameters(), 2e-3), Exchange(first=12))
+    train(learner, images, TrainingSettings(epochs=36, batch_size=200))
+    learner.exchange(images, generator)          # the last message, after the last epoch
+
+Sources: Nakamura, Nagai and Taniguchi (2018) for Serket and Taniguchi et al. (2020) for Neuro-SERKET, modules
+joined by messages; Jiang et al. (2017) for VaDE, the same model as one network.
+
+In this chapter o is an image, (batch, pixels), x its latent point, (…, latent), and z the component it comes
+from. The VAE's own names stay what they are in `nemlib.vae`. Everything in nats, summed over pixels and
+units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nemlib.gmm import BayesianGMM, GaussianMixture, Prior, assignment_information
+from nemlib.training import Context, seeded
+from nemlib.vae import VAE, Elbo, Gaussian, MixturePrior, Objective, VariationalLearner
+
+__all__ = [
+    "Bounds", "ComposedPrior", "Down", "Exchange", "Hard", "MutualLearner", "Ramp", "Sampled", "Soft", "Up",
+    "VAEGMM", "VaDEPrior", "expected_log_joint", "latent_prior", "standard_mixture",
+]
+
+BATCH = 5_000      # images that are encoded at a time for a message
+
+
+# --- divergences from a diagonal Gaussian ----------------------------------------------------------------
+
+
+def expected_log_joint(q: Gaussian, mixture: GaussianMixture) -> Tensor:
+    """e_k = log π_k + E_q log N(x; μ_k, Λ_k⁻¹), (batch, K). Equation eq-vg-expected-log-joint.
+
+    E_q of the exponent is −½ (c − μ_k)ᵀ Λ_k (c − μ_k) − ½ Σ_j Λ_k,jj s_j² for q = N(c, diag s²).
+    """
+    diagonal = mixture.factors.square().sum(-1)                              # Λ_jj, (K, latent)
+    return mixture.log_joint(q.mean) - 0.5 * q.log_variance.exp() @ diagonal.T
+
+
+def kl_to_component(q: Gaussian, mixture: GaussianMixture) -> Tensor:
+    """KL(q ‖ N(μ_k, Λ_k⁻¹)) for every k, (batch, K). Equation eq-vg-kl-component."""
+    return mixture.weights.log() - expected_log_joint(q, mixture) - q.entropy()[:, None]
+
+
+def kl_bound(q: Gaussian, mixture: GaussianMixture) -> Tensor:
+    """−H(q) − log Σ_k exp(e_k): never below KL(q ‖ p), and equal to it where every x of q has the same
+    responsibilities. (batch,). Equation eq-vg-kl-above.
+    """
+    return -q.entropy() - expected_log_joint(q, mixture).logsumexp(1)
+
+
+def kl_below(q: Gaussian, mixture: GaussianMixture) -> Tensor:
+    """−H(q) − log Σ_k π_k ∫ q N_k: never above KL(q ‖ p). (batch,). Equation eq-vg-kl-below.
+
+    ∫ q(x) N(x; μ_k, Σ_k) dx = N(c; μ_k, Σ_k + diag s²): a Cholesky factor for every image and component, so
+    it is for looking at, not for training.
+    """
+    widened = mixture.covariances + torch.diag_embed(q.log_variance.exp())[:, None]
+    means = mixture.means.expand(len(q.mean), -1, -1)
+    normal = torch.distributions.MultivariateNormal(means, widened, validate_args=False)
+    return -q.entropy() - (normal.log_prob(q.mean[:, None]) + mixture.weights.log()).logsumexp(1)
+
+
+# --- what the mixture says to the VAE: three kinds of message ----------------------------------------------
+
+
+class Message(Protocol):
+    """How a component's law becomes an image's prior."""
+
+    def begin_epoch(self, prior: ComposedPrior, generator: torch.Generator) -> None: ...
+
+    def kl(self, prior: ComposedPrior, q: Gaussian, rows: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Soft:
+    """All components, each by the share that is best for the present q: eq-vg-kl-above."""
+
+    def begin_epoch(self, prior: ComposedPrior, generator: torch.Generator) -> None:
+        """Nothing is drawn."""
+
+    def kl(self, prior: ComposedPrior, q: Gaussian, rows: Tensor) -> Tensor:
+        """(batch,)."""
+        return kl_bound(q, prior.mixture(q.mean.dtype))
+
+
+@dataclass(frozen=True)
+class Hard:
+    """The most probable component of that image alone, until the next exchange: eq-vg-kl-hard."""
+
+    def begin_epoch(self, prior: ComposedPrior, generator: torch.Generator) -> None:
+        prior.labels.copy_(prior.responsibilities.argmax(1))
+
+    def kl(self, prior: ComposedPrior, q: Gaussian, rows: Tensor) -> Tensor:
+        """KL(q ‖ N_z) − log π_z, (batch,): with the label's own cost, without which it is no bound."""
+        labels = prior.labels[rows][:, None]
+        return -q.entropy() - expected_log_joint(q, prior.mixture(q.mean.dtype)).gather(1, labels)[:, 0]
+
+
+@dataclass(frozen=True)
+class Sampled(Hard):
+    """A component drawn from that image's responsibilities, anew in each epoch."""
+
+    def begin_epoch(self, prior: ComposedPrior, generator: torch.Generator) -> None:
+        prior.labels.copy_(torch.multinomial(prior.responsibilities, 1, generator=generator)[:, 0])
+
+
+class ComposedPrior(nn.Module):
+    """p(x) = Σ_k π_k N(x; μ_k, Λ_k⁻¹) as a VAE's prior, with the last message to every example.
+
+    gmm: the mixture, shared with its sampler. examples: N, in the data's order. message: a Message.
+    With `rows`, the divergence is the message's, which is never below the true one; without, bounds are by
+    draws under the whole mixture. Buffers: responsibilities, (N, K), and labels, (N,).
+    Raises ValueError for fewer than one example.
+    """
+
+    def __init__(self, gmm: BayesianGMM, examples: int, message: Message = Soft()) -> None:
+        super().__init__()
+        if examples < 1:
+            raise ValueError(f"The messages go to the examples of a data set, but examples={examples} came.")
+        self.gmm, self.message = gmm, message
+        self.latent = gmm.means.shape[1]
+        self.register_buffer("responsibilities", gmm.weights.expand(examples, -1).clone())
+        self.register_buffer("labels", torch.zeros(examples, dtype=torch.long))
+
+    def mixture(self, dtype: torch.dtype) -> GaussianMixture:
+        """The mixture in the network's precision."""
+        state = self.gmm.mixture
+        return GaussianMixture(*(part.to(dtype) for part in (state.weights, state.means, state.factors)))
+
+    def log_prob(self, z: Tensor, rows: Tensor | None = None) -> Tensor:
+        """log p(x), with all components, whatever was sent. (..., latent) → (...)."""
+        return self.mixture(z.dtype).log_prob(z.reshape(-1, self.latent)).reshape(z.shape[:-1])
+
+    def kl(self, q: Gaussian, rows: Tensor | None = None) -> Tensor | None:
+        """The message's divergence, (batch,); None without rows, and then draws take its place."""
+        return None if rows is None else self.message.kl(self, q, rows)
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count, latent)."""
+        return self.gmm.mixture.sample(count, generator)[0]
+
+    def check(self, rows: Tensor | None) -> None:
+        """Raises ValueError for rows that are no numbers of examples."""
+        if rows is not None and len(rows) and not (rows.min() >= 0 and rows.max() < len(self.labels)):
+            raise ValueError(f"Messages were sent to {len(self.labels)} examples, numbered from 0, but rows "
+                             f"from {int(rows.min())} to {int(rows.max())} came.")
+
+
+# --- the composed model --------------------------------------------------------------------------------
+
+
+class Up(NamedTuple):
+    """What the VAE says of N images: q(x_n | o_n) and a draw from it; all (N, latent), float64."""
+
+    mean: Tensor
+    variance: Tensor
+    draw: Tensor
+
+
+class Down(NamedTuple):
+    """What the mixture says to N images. Equation eq-vg-message-down.
+
+    responsibilities: (N, K). mean, variance: (N, latent), of the Gaussian that the mean-field factor is:
+    precision Σ_k r_nk Λ_k; the variances are the diagonal of its inverse, for looking at. label: the largest
+    share's, (N,).
+    """
+
+    responsibilities: Tensor
+    mean: Tensor
+    variance: Tensor
+    label: Tensor
+
+
+class Bounds(NamedTuple):
+    """Three readings of one model on the same images, nats, (batch,) each.
+
+    honest: E_q log p(o | x) p(x) / q(x), by draws, at most log p(o). soft: with the closed-form bound of the
+    divergence, at most `honest` on average over the draws. conditional: with KL(q ‖ N_z) for each image's
+    most probable component alone: **no bound on log p(o)**; at most −log π_z above `honest`
+    (eq-vg-label-gap).
+    """
+
+    honest: Tensor
+    soft: Tensor
+    conditional: Tensor
+
+
+def standard_mixture(components: int, latent: int) -> GaussianMixture:
+    """K components that are all N(0, I): before the first message, the prior of chapter 4."""
+    options = {"dtype": torch.float64}
+    return GaussianMixture(torch.full((components,), 1 / components, **options),
+                           torch.zeros(components, latent, **options),
+                           torch.eye(latent, **options).expand(components, -1, -1).clone())
+
+
+def latent_prior(components: int, latent: int, alpha: float = 1.0, kappa: float = 0.01) -> Prior:
+    """A weak prior for clouds the size of N(0, I), cut into K pieces: see `Prior.weak`."""
+    scale = torch.eye(latent, dtype=torch.float64) / components ** (2 / latent)
+    return Prior.same(components, torch.zeros(latent), scale, alpha=alpha, kappa=kappa, nu=latent + 2)
+
+
+class VAEGMM(nn.Module):
+    """p(o, x, z) = p(o | x) N(x; μ_z, Λ_z⁻¹) π_z with q(x | o) q(z | o). Equations eq-vg-model and
+    eq-vg-bound.
+
+    encoder, decoder, observation: as in `nemlib.vae.VAE`. components: K. examples: N, the size of the data
+    set that messages go to. message: a Message. prior: of the mixture's parameters; `latent_prior` if not
+    given. Raises ValueError for a prior of another size.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, *, latent: int, components: int, examples: int,
+        message: Message = Soft(), prior: Prior | None = None, observation: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        prior = latent_prior(components, latent) if prior is None else prior
+        if tuple(prior.mean.shape) != (components, latent):
+            raise ValueError(f"The prior is one of {tuple(prior.mean.shape)} (components, latent), but "
+                             f"{(components, latent)} were asked for.")
+        gmm = BayesianGMM(prior)
+        gmm.mixture = standard_mixture(components, latent)
+        self.vae = VAE(encoder, decoder, ComposedPrior(gmm, examples, message), observation)
+
+    @property
+    def prior(self) -> ComposedPrior:
+        return self.vae.prior
+
+    @property
+    def gmm(self) -> BayesianGMM:
+        return self.vae.prior.gmm
+
+    @torch.no_grad()
+    def up(self, images: Tensor, generator: torch.Generator) -> Up:
+        """The message of the VAE, of images (N, pixels). Equation eq-vg-message-up."""
+        parts = [self.vae.encode(part) for part in images.split(BATCH)]
+        q = Gaussian(*(torch.cat([getattr(part, name) for part in parts]).double()
+                       for name in ("mean", "log_variance")))
+        return Up(q.mean, q.log_variance.exp(), q.sample(generator))
+
+    @torch.no_grad()
+    def down(self, up: Up) -> Down:
+        """The message of the mixture, to the images of that message."""
+        q, mixture = Gaussian(up.mean, up.variance.log()), self.gmm.mixture
+        r = expected_log_joint(q, mixture).softmax(1)
+        precisions = mixture.precisions
+        precision = torch.einsum("nk,kij->nij", r, precisions)
+        pull = r @ (precisions @ mixture.means[..., None])[..., 0]
+        covariance = torch.linalg.inv(precision)
+        mean = (covariance @ pull[..., None])[..., 0]
+        return Down(r, mean, covariance.diagonal(dim1=1, dim2=2), r.argmax(1))
+
+    @torch.no_grad()
+    def responsibilities(self, images: Tensor) -> Tensor:
+        """q(z | o) ∝ exp e_k of images that may be new, (N, K) float64. Equation eq-vg-soft-labels."""
+        parts = []
+        for part in images.split(BATCH):
+            mean, log_variance = (each.double() for each in vars(self.vae.encode(part)).values())
+            parts.append(expected_log_joint(Gaussian(mean, log_variance), self.gmm.mixture))
+        return torch.cat(parts).softmax(1)
+
+    def classify(self, images: Tensor) -> Tensor:
+        """The most probable component, (N,)."""
+        return self.responsibilities(images).argmax(1)
+
+    @torch.no_grad()
+    def sample_component(self, component: int, count: int, generator: torch.Generator) -> Tensor:
+        """Pictures of draws from one component, the mean of the pixels, (count, pixels).
+
+        Raises ValueError for a component that there is not.
+        """
+        if not 0 <= component < self.gmm.components:
+            last = self.gmm.components - 1
+            raise ValueError(f"Components are numbered from 0 to {last}, but {component} came.")
+        labels = torch.full((count,), component, device=self.gmm.weights.device)
+        like = next(self.vae.decoder.parameters())
+        points = self.gmm.mixture.sample_of(labels, generator).to(like.dtype)
+        return self.vae.observation.mean(self.vae.decode(points))
+
+    @torch.no_grad()
+    def bounds(self, images: Tensor, generator: torch.Generator, samples: int = 1) -> Bounds:
+        """The three readings from the same draws. images: (batch, pixels), such as the observation takes.
+
+        Equations eq-vg-bound, eq-vg-soft-bound and eq-vg-conditional.
+        """
+        self.vae.check(images)
+        q, reconstruction, kl = self.vae.terms(images, generator, samples)
+        mixture = self.prior.mixture(q.mean.dtype)
+        labels = expected_log_joint(q, mixture).argmax(1, keepdim=True)
+        conditional = kl_to_component(q, mixture).gather(1, labels)[:, 0]
+        return Bounds(Elbo(reconstruction, kl).value, reconstruction - kl_bound(q, mixture),
+                      reconstruction - conditional)
+
+
+# --- the same model in one piece -----------------------------------------------------------------------
+
+
+class VaDEPrior(MixturePrior):
+    """VaDE (Jiang et al. 2017): diagonal components whose parameters are learnt by the same gradient as the
+    networks, with the closed-form bound of the divergence. `VAE(encoder, decoder, VaDEPrior.of(mixture))`.
+    """
+
+    @classmethod
+    def of(cls, mixture: GaussianMixture) -> VaDEPrior:
+        """Begin at a mixture that was fitted to the latent points of a trained autoencoder."""
+        prior = cls(mixture.means.shape[1], mixture.components, torch.Generator())
+        with torch.no_grad():
+            prior.logits.copy_(mixture.weights.clamp_min(1e-6).log())
+            prior.mean.copy_(mixture.means)
+            prior.log_variance.copy_(mixture.covariances.diagonal(dim1=1, dim2=2).log())
+        return prior
+
+    def expected_log_joint(self, q: Gaussian) -> Tensor:
+        """e_k for diagonal components, (batch, K)."""
+        part = Gaussian(self.mean, self.log_variance)
+        spread = (q.log_variance[:, None] - self.log_variance).exp().sum(-1)
+        return self.logits.log_softmax(0) + part.log_prob(q.mean[:, None]) - 0.5 * spread
+
+    def kl(self, q: Gaussian, rows: Tensor | None = None) -> Tensor | None:
+        """The closed-form bound, (batch,), in training; None without rows: then draws, which is honest."""
+        return None if rows is None else -q.entropy() - self.expected_log_joint(q).logsumexp(1)
+
+
+# --- learning in turns ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """β of a step: `low` for `flat` steps, then a straight line up to 1 in `rise` steps."""
+
+    low: float = 1.0
+    flat: int = 0
+    rise: int = 0
+
+    def __call__(self, step: int) -> float:
+        if step <= self.flat:
+            return self.low
+        done = min(1.0, (step - self.flat) / self.rise) if self.rise else 1.0
+        return self.low + (1 - self.low) * done
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """When and how the two modules speak.
+
+    first: epochs of the VAE alone, with N(0, I). every: epochs between exchanges; None: never (the control).
+    restarts, first_sweeps: of the sampler at the first exchange; sweeps: at each later one, from where it
+    stood. means: send the means of q instead of draws. reinitialise: begin each round with new weights.
+    Raises ValueError for numbers below 1 (first: below 0).
+    """
+
+    first: int = 12
+    every: int | None = 1
+    restarts: int = 30
+    first_sweeps: int = 40
+    sweeps: int = 10
+    means: bool = False
+    reinitialise: bool = False
+
+    def __post_init__(self) -> None:
+        counts = (self.restarts, self.first_sweeps, self.sweeps, 1 if self.every is None else self.every)
+        if self.first < 0 or min(counts) < 1:
+            raise ValueError("first is at least 0, and all other numbers of an exchange at least 1; "
+                             f"{self} came.")
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether the modules speak before this epoch, counted from 1."""
+        since = epoch - 1 - self.first
+        return self.every is not None and since >= 0 and since % self.every == 0
+
+
+class MutualLearner(VariationalLearner):
+    """The VAE learns by steps; before an epoch, when it is due, the mixture learns from its latent points and
+    sends every image its prior. Batches and options are those of `VariationalLearner`.
+
+    optimizer: of `model.vae.parameters()`; the mixture has no gradient. beta: a Ramp.
+    Rows of the history after an exchange hold exchanges' information (nats), and the smallest and largest
+    weight. After the last epoch call `exchange` once more: the mixture that is measured has then seen the
+    last weights.
+    """
+
+    def __init__(
+        self, model: VAEGMM, optimizer: Optimizer, how: Exchange = Exchange(), beta: Ramp = Ramp(),
+        objective: Objective = Objective(), **options,
+    ) -> None:
+        super().__init__(model.vae, optimizer, objective, **options)
+        self.model, self.how, self.ramp = model, how, beta
+
+    def beta(self, step: int) -> float:
+        return self.ramp(step)
+
+    def begin_epoch(self, context: Context) -> None:
+        super().begin_epoch(context)
+        prior = self.model.prior
+        if len(prior.labels) != len(context.data):
+            raise ValueError(f"Messages go to {len(prior.labels)} examples, but the data hold "
+                             f"{len(context.data)}: make the model with examples=len(images).")
+        random = context.common_generator                 # every process must send the same message
+        if self.how.is_due(context.epoch):
+            information = self.exchange(context.data, random, first=context.epoch == self.how.first + 1)
+            weights = prior.gmm.weights
+            context.record(information=information, smallest_weight=weights.min(),
+                           largest_weight=weights.max())
+            if self.how.reinitialise:
+                self.reinitialise(random)
+        prior.message.begin_epoch(prior, random)
+
+    @torch.no_grad()
+    def exchange(self, images: Tensor, generator: torch.Generator, first: bool = False) -> Tensor:
+        """One round of messages: latent points up, sweeps, priors down; the information of the assignment,
+        nats.
+
+        first: from new starts. Raises ValueError for latent points that are not finite.
+        """
+        up, gmm, prior = self.model.up(images, generator), self.model.gmm, self.model.prior
+        points = up.mean if self.how.means else up.draw
+        if first:
+            gmm.fit(points, generator, self.how.first_sweeps, self.how.restarts)
+        else:
+            gmm.settle(points, gmm.run(points, self.how.sweeps, generator).labels[-1])
+        prior.responsibilities.copy_(self.model.down(up).responsibilities)
+        return assignment_information(prior.responsibilities)
+
+    def reinitialise(self, generator: torch.Generator) -> None:
+        """New weights for both networks, and an optimizer that remembers nothing."""
+        number = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+        with seeded(number):
+            for module in (*self.vae.encoder.modules(), *self.vae.decoder.modules()):
+                reset: Callable[[], None] | None = getattr(module, "reset_parameters", None)
+                if reset is not None:
+                    reset()
+        self.optimizers["optimizer"].state.clear()
