@@ -489,7 +489,7 @@ class VAE(nn.Module):
         """
         self.check_rows(x, rows)
         kl = self.prior.kl(self.encode(x), rows)
-        if kl is None:
+        if kl is None or kl.dim() == 1:
             raise ValueError(f"The KL to a {type(self.prior).__name__} has no closed form and no part for each "
                              "unit: use elbo(...).kl.")
         return kl.mean(0)

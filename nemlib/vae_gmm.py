@@ -33,11 +33,12 @@ from torch.optim import Optimizer
 
 from nemlib.gmm import BayesianGMM, GaussianMixture, Prior, assignment_information
 from nemlib.training import Context, seeded
-from nemlib.vae import VAE, Elbo, Gaussian, MixturePrior, Objective, VariationalLearner
+from nemlib.vae import VAE, Elbo, Gaussian, MixturePrior, Objective, VariationalLearner, check_log_variance
 
 __all__ = [
-    "Bounds", "ComposedPrior", "Down", "Exchange", "Hard", "MutualLearner", "Ramp", "Sampled", "Soft", "Up",
-    "VAEGMM", "VaDEPrior", "expected_log_joint", "latent_prior", "standard_mixture",
+    "Bounds", "ComposedPrior", "Down", "Exchange", "Hard", "Message", "MutualLearner", "Ramp", "Sampled", "Silent",
+    "Soft", "Up", "VAEGMM", "VaDEPrior", "expected_log_joint", "kl_below", "kl_bound", "kl_to_component",
+    "latent_prior", "standard_mixture",
 ]
 
 BATCH = 5_000      # images that are encoded at a time for a message
@@ -51,13 +52,19 @@ def expected_log_joint(q: Gaussian, mixture: GaussianMixture) -> Tensor:
 
     E_q of the exponent is −½ (c − μ_k)ᵀ Λ_k (c − μ_k) − ½ Σ_j Λ_k,jj s_j² for q = N(c, diag s²).
     """
-    diagonal = mixture.factors.square().sum(-1)                              # Λ_jj, (K, latent)
-    return mixture.log_joint(q.mean) - 0.5 * q.log_variance.exp() @ diagonal.T
+    return mixture.weights.log() + expected_log_prob(q, mixture)
+
+
+def expected_log_prob(q: Gaussian, mixture: GaussianMixture) -> Tensor:
+    """E_q log N(x; μ_k, Λ_k⁻¹), (batch, K)."""
+    with torch.autocast(q.mean.device.type, enabled=False):                  # distances in 8 bits are none
+        diagonal = mixture.factors.square().sum(-1)                          # Λ_jj, (K, latent)
+        return mixture.log_prob_of_components(q.mean) - 0.5 * q.log_variance.exp() @ diagonal.T
 
 
 def kl_to_component(q: Gaussian, mixture: GaussianMixture) -> Tensor:
     """KL(q ‖ N(μ_k, Λ_k⁻¹)) for every k, (batch, K). Equation eq-vg-kl-component."""
-    return mixture.weights.log() - expected_log_joint(q, mixture) - q.entropy()[:, None]
+    return -q.entropy()[:, None] - expected_log_prob(q, mixture)
 
 
 def kl_bound(q: Gaussian, mixture: GaussianMixture) -> Tensor:
@@ -123,6 +130,18 @@ class Sampled(Hard):
         prior.labels.copy_(torch.multinomial(prior.responsibilities, 1, generator=generator)[:, 0])
 
 
+@dataclass(frozen=True)
+class Silent:
+    """Nothing: the prior stays N(0, I) while the mixture listens. The control of every comparison."""
+
+    def begin_epoch(self, prior: ComposedPrior, generator: torch.Generator) -> None:
+        """Nothing is drawn."""
+
+    def kl(self, prior: ComposedPrior, q: Gaussian, rows: Tensor) -> Tensor:
+        """(batch,)."""
+        return q.kl().sum(-1)
+
+
 class ComposedPrior(nn.Module):
     """p(x) = Σ_k π_k N(x; μ_k, Λ_k⁻¹) as a VAE's prior, with the last message to every example.
 
@@ -148,7 +167,8 @@ class ComposedPrior(nn.Module):
 
     def log_prob(self, z: Tensor, rows: Tensor | None = None) -> Tensor:
         """log p(x), with all components, whatever was sent. (..., latent) → (...)."""
-        return self.mixture(z.dtype).log_prob(z.reshape(-1, self.latent)).reshape(z.shape[:-1])
+        with torch.autocast(z.device.type, enabled=False):
+            return self.mixture(z.dtype).log_prob(z.reshape(-1, self.latent)).reshape(z.shape[:-1])
 
     def kl(self, q: Gaussian, rows: Tensor | None = None) -> Tensor | None:
         """The message's divergence, (batch,); None without rows, and then draws take its place."""
@@ -249,11 +269,27 @@ class VAEGMM(nn.Module):
         return self.vae.prior.gmm
 
     @torch.no_grad()
+    def encoded(self, images: Tensor) -> Gaussian:
+        """q(x | o) of images that may be new, in portions, in float64 and without a trace in a batch normalisation.
+
+        Raises ValueError for other shapes, and where the encoder's log-variance overflows.
+        """
+        trained = self.vae.encoder.training
+        self.vae.encoder.eval()
+        try:
+            parts = [self.vae.encode(part) for part in images.split(BATCH)]
+        finally:
+            self.vae.encoder.train(trained)
+        q = Gaussian(torch.cat([part.mean for part in parts]).double(),
+                     torch.cat([part.log_variance for part in parts]).double())
+        check_log_variance(q)
+        return q
+
     def up(self, images: Tensor, generator: torch.Generator) -> Up:
-        """The message of the VAE, of images (N, pixels). Equation eq-vg-message-up."""
-        parts = [self.vae.encode(part) for part in images.split(BATCH)]
-        q = Gaussian(*(torch.cat([getattr(part, name) for part in parts]).double()
-                       for name in ("mean", "log_variance")))
+        """The message of the VAE, of images (N, pixels). Equation eq-vg-message-up. Raises ValueError as `encoded`
+        does.
+        """
+        q = self.encoded(images)
         return Up(q.mean, q.log_variance.exp(), q.sample(generator))
 
     @torch.no_grad()
@@ -271,11 +307,7 @@ class VAEGMM(nn.Module):
     @torch.no_grad()
     def responsibilities(self, images: Tensor) -> Tensor:
         """q(z | o) ∝ exp e_k of images that may be new, (N, K) float64. Equation eq-vg-soft-labels."""
-        parts = []
-        for part in images.split(BATCH):
-            mean, log_variance = (each.double() for each in vars(self.vae.encode(part)).values())
-            parts.append(expected_log_joint(Gaussian(mean, log_variance), self.gmm.mixture))
-        return torch.cat(parts).softmax(1)
+        return expected_log_joint(self.encoded(images), self.gmm.mixture).softmax(1)
 
     def classify(self, images: Tensor) -> Tensor:
         """The most probable component, (N,)."""
@@ -291,7 +323,7 @@ class VAEGMM(nn.Module):
             last = self.gmm.components - 1
             raise ValueError(f"Components are numbered from 0 to {last}, but {component} came.")
         labels = torch.full((count,), component, device=self.gmm.weights.device)
-        like = next(self.vae.decoder.parameters())
+        like = next(self.vae.decoder.parameters(), torch.zeros(()))
         points = self.gmm.mixture.sample_of(labels, generator).to(like.dtype)
         return self.vae.observation.mean(self.vae.decode(points))
 
@@ -299,8 +331,11 @@ class VAEGMM(nn.Module):
     def bounds(self, images: Tensor, generator: torch.Generator, samples: int = 1) -> Bounds:
         """The three readings from the same draws. images: (batch, pixels), such as the observation takes.
 
-        Equations eq-vg-bound, eq-vg-soft-bound and eq-vg-conditional.
+        Equations eq-vg-bound, eq-vg-soft-bound and eq-vg-conditional. Raises ValueError for samples below 1, and for
+        images that the observation does not take.
         """
+        if samples < 1:
+            raise ValueError(f"An expectation needs at least one draw, but samples={samples} came.")
         self.vae.check(images)
         q, reconstruction, kl = self.vae.terms(images, generator, samples)
         mixture = self.prior.mixture(q.mean.dtype)
@@ -344,11 +379,19 @@ class VaDEPrior(MixturePrior):
 
 @dataclass(frozen=True)
 class Ramp:
-    """β of a step: `low` for `flat` steps, then a straight line up to 1 in `rise` steps."""
+    """β of a step: `low` for `flat` steps, then a straight line up to 1 in `rise` steps.
+
+    Raises ValueError for negative numbers, and for a low β that no step would have.
+    """
 
     low: float = 1.0
     flat: int = 0
     rise: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.low, self.flat, self.rise) < 0 or (self.low != 1 and self.flat == self.rise == 0):
+            raise ValueError("low, flat and rise are not negative, and a low β needs steps, flat or rise, in which it "
+                             f"holds; {self} came.")
 
     def __call__(self, step: int) -> float:
         if step <= self.flat:
@@ -363,7 +406,10 @@ class Exchange:
 
     first: epochs of the VAE alone, with N(0, I). every: epochs between exchanges; None: never (the control).
     restarts, first_sweeps: of the sampler at the first exchange; sweeps: at each later one, from where it
-    stood. means: send the means of q instead of draws. reinitialise: begin each round with new weights.
+    stood. means: send the means of q instead of draws. reinitialise: begin each round with new weights. start:
+    called as start(points, components, generator) at the first exchange, for labels (N,) to begin with, such as
+    `nemlib.gmm.neighbour_labels`; None: the best of the sampler's restarts.
+    A checkpoint does not hold these numbers: resume with the ones that the run began with.
     Raises ValueError for numbers below 1 (first: below 0).
     """
 
@@ -374,6 +420,7 @@ class Exchange:
     sweeps: int = 10
     means: bool = False
     reinitialise: bool = False
+    start: Callable[[Tensor, int, torch.Generator], Tensor] | None = None
 
     def __post_init__(self) -> None:
         counts = (self.restarts, self.first_sweeps, self.sweeps, 1 if self.every is None else self.every)
@@ -391,8 +438,10 @@ class MutualLearner(VariationalLearner):
     """The VAE learns by steps; before an epoch, when it is due, the mixture learns from its latent points and
     sends every image its prior. Batches and options are those of `VariationalLearner`.
 
-    optimizer: of `model.vae.parameters()`; the mixture has no gradient. beta: a Ramp.
-    Rows of the history after an exchange hold exchanges' information (nats), and the smallest and largest
+    optimizer: of `model.vae.parameters()`; the mixture has no gradient. beta: a Ramp, times the objective's own β.
+    With averaging the messages are still those of the machine that learns.
+    Raises ValueError for an importance-weighted objective, and in training for another number of images than the
+    model has examples. Rows of the history after an exchange hold exchanges' information (nats), and the smallest and largest
     weight. After the last epoch call `exchange` once more: the mixture that is measured has then seen the
     last weights.
     """
@@ -401,18 +450,19 @@ class MutualLearner(VariationalLearner):
         self, model: VAEGMM, optimizer: Optimizer, how: Exchange = Exchange(), beta: Ramp = Ramp(),
         objective: Objective = Objective(), **options,
     ) -> None:
+        if objective.importance:
+            raise ValueError("The importance-weighted bound takes the whole mixture, and no message reaches it: leave "
+                             "importance at False.")
         super().__init__(model.vae, optimizer, objective, **options)
         self.model, self.how, self.ramp = model, how, beta
 
     def beta(self, step: int) -> float:
-        return self.ramp(step)
+        return self.ramp(step) * super().beta(step)
 
     def begin_epoch(self, context: Context) -> None:
         super().begin_epoch(context)
         prior = self.model.prior
-        if len(prior.labels) != len(context.data):
-            raise ValueError(f"Messages go to {len(prior.labels)} examples, but the data hold "
-                             f"{len(context.data)}: make the model with examples=len(images).")
+        self.check_examples(context.data)
         random = context.common_generator                 # every process must send the same message
         if self.how.is_due(context.epoch):
             information = self.exchange(context.data, random, first=context.epoch == self.how.first + 1)
@@ -423,20 +473,32 @@ class MutualLearner(VariationalLearner):
                 self.reinitialise(random)
         prior.message.begin_epoch(prior, random)
 
+    def check_examples(self, images: Tensor) -> None:
+        """Raises ValueError for another number of images than messages go to."""
+        examples = len(self.model.prior.labels)
+        if examples != len(images):
+            raise ValueError(f"Messages go to {examples} examples, but {len(images)} came: make the model with "
+                             "examples=len(images).")
+
     @torch.no_grad()
     def exchange(self, images: Tensor, generator: torch.Generator, first: bool = False) -> Tensor:
         """One round of messages: latent points up, sweeps, priors down; the information of the assignment,
         nats.
 
-        first: from new starts. Raises ValueError for latent points that are not finite.
+        first: from new starts. Raises ValueError for another number of images than examples, and for latent points
+        that are not finite.
         """
+        self.check_examples(images)
         up, gmm, prior = self.model.up(images, generator), self.model.gmm, self.model.prior
         points = up.mean if self.how.means else up.draw
-        if first:
+        if first and self.how.start is not None:
+            gmm.settle(points, self.how.start(points, gmm.components, generator))
+        elif first:
             gmm.fit(points, generator, self.how.first_sweeps, self.how.restarts)
         else:
             gmm.settle(points, gmm.run(points, self.how.sweeps, generator).labels[-1])
-        prior.responsibilities.copy_(self.model.down(up).responsibilities)
+        q = Gaussian(up.mean, up.variance.log())
+        prior.responsibilities.copy_(expected_log_joint(q, gmm.mixture).softmax(1))
         return assignment_information(prior.responsibilities)
 
     def reinitialise(self, generator: torch.Generator) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 
-from nemlib.experiments import autoencoder, gan, gibbs, made, neural_em, rbm, vae
+from nemlib.experiments import autoencoder, gan, gibbs, made, neural_em, rbm, vae, vae_gmm
 from nemlib.experiments.experiment import Experiment
 
 FAMILIES = (
@@ -14,6 +14,7 @@ FAMILIES = (
     rbm,
     autoencoder,
     vae,
+    vae_gmm,
     made,
     gan,
     neural_em,
