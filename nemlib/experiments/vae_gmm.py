@@ -85,7 +85,7 @@ class Talk:
     restarts: int = 30                      # of the sampler, from k-means++; its best begins
     first_sweeps: int = 40
     landmarks: int = 0                      # if there are any, the start is by neighbours
-    sweeps: int = 10
+    sweeps: int = 1                         # a round: more, and the mixture leaves a good start before the VAE follows
     means: bool = False
     reinitialise: bool = False
 
@@ -102,12 +102,12 @@ class Settings:
 def presets(**talk: Any) -> dict[str, Settings]:
     """A pair of modules that talk so. The book's settings are those of one minute on one core."""
     how = Talk(**talk)
-    many = replace(how, landmarks=30_000 if how.landmarks else 0)
+    many = replace(how, landmarks=20_000 if how.landmarks else 0)
     return {
         "smoke": Settings(Machine((16,), 3), Digits(200, 100, 50, shown=50), Learning(2, 2, 50),
-                          replace(how, restarts=2, first_sweeps=2, sweeps=2, landmarks=min(how.landmarks, 100)), True),
+                          replace(how, restarts=2, first_sweeps=2, landmarks=min(how.landmarks, 100)), True),
         "book": Settings(talk=how),
-        "full": Settings(digits=Digits(60_000, every=2), learning=Learning(30, 100), talk=many, ships_networks=True),
+        "full": Settings(digits=Digits(60_000, every=2), learning=Learning(30, 200), talk=many, ships_networks=True),
     }
 
 

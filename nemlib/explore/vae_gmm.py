@@ -198,15 +198,17 @@ def _still(first: Gaussian, components: int, beta: float, seed: int) -> str:
     seen = [readings(first, x, mixture)]
     figure = Canvas(figsize=(7.6, 3.0), layout="constrained")
     before, after, chart = figure.subplots(1, 3)
-    limit = 1.04 * float(x.abs().max())
-    _draw_plane(before, first, x, mixture, limit, "the encoder's points, a first mixture")
+    low, high = x.amin(0), x.amax(0)
+    half = 0.53 * (high - low).max()
+    square = torch.stack([(low + high) / 2 - half, (low + high) / 2 + half], 1).tolist()
+    _draw_plane(before, first, x, mixture, square, "the encoder's points, a first mixture")
     for _ in range(STILL_ROUNDS):
         mixture = em_on(Gaussian(x, first.log_variance), mixture)
         seen.append(readings(first, x, mixture))
         r = expected_log_joint(Gaussian(x, first.log_variance), mixture).softmax(1)
         x = moved(first, r, mixture, beta)
         seen.append(readings(first, x, mixture))
-    _draw_plane(after, first, x, mixture, limit, f"after {STILL_ROUNDS} rounds with β = {beta:g}")
+    _draw_plane(after, first, x, mixture, square, f"after {STILL_ROUNDS} rounds with β = {beta:g}")
     steps = np.arange(len(seen)) / 2
     for name, colour, look, label in (("log_prob", "ink", "-", "log p"), ("soft", "blue", "-", "soft bound"),
                                       ("conditional", "vermilion", "--", "conditional: no bound")):
@@ -228,7 +230,7 @@ def _still(first: Gaussian, components: int, beta: float, seed: int) -> str:
 
 
 def _draw_plane(
-    ax: Axes, first: Gaussian, x: Tensor, mixture: GaussianMixture, limit: float, title: str
+    ax: Axes, first: Gaussian, x: Tensor, mixture: GaussianMixture, square: list[list[float]], title: str
 ) -> None:
     leaders = expected_log_joint(Gaussian(x, first.log_variance), mixture).argmax(1)
     turn = torch.linspace(0, 2 * math.pi, 33, dtype=torch.float64)
@@ -241,5 +243,5 @@ def _draw_plane(
         ax.plot(*dots.T, color=colour, linewidth=1.8, solid_capstyle="round")
         ax.plot(*rings[k], color=colour, linewidth=1)
         ax.text(*mixture.means[k], str(k + 1), color=INK, fontsize=8, ha="center", va="center")
-    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[], title=title)
+    ax.set(xlim=square[0], ylim=square[1], aspect="equal", xticks=[], yticks=[], title=title)
     ax.spines[:].set_color(LINE)

@@ -21,7 +21,10 @@ nx.build = function (stage) {
   };
   const N = first.mean.length;
   const images = network.images(data.images, N, PIXELS);
-  const limit = 1.04 * Math.max(...first.mean.flat().map(Math.abs));
+  // A square around all points.
+  const ends = [0, 1].map((i) => [Math.min, Math.max].map((end) => end(...first.mean.map((c) => c[i]))));
+  const half = 0.53 * Math.max(...ends.map(([low, high]) => high - low));
+  const square = ends.map(([low, high]) => [(low + high) / 2 - half, (low + high) / 2 + half]);
   const random = nx.random(data.seed + 1000);
   const strip = Array.from({ length: SHOWN }, () => [random.normal(), random.normal()]);
   const settings = { components: data.components, beta: data.beta, message: "soft", learner: "em" };
@@ -33,7 +36,9 @@ nx.build = function (stage) {
     rounds = 0, // since the page began to play
     frames = 0,
     last = "start",
-    far = 0;
+    far = 0, // that the last step of the VAE moved the points, on average
+    rise = 0, // of the soft bound in the last step
+    lift = Infinity; // of log p in the last step of the mixture
   const palette = parts.follow(stage, { ...data.palette, ...slotPairs() }, () => drawAll());
   function slotPairs() {
     return Object.fromEntries(data.slots.map((pair, k) => ["c" + k, pair]));
@@ -49,33 +54,27 @@ nx.build = function (stage) {
 
   /* ---- state ---- */
   const now = () => state.record[state.record.length - 1];
-  const before = () => state.record[state.record.length - 2] || now();
   const atRest = () => ({ x: state.q.mean, shares: state.shares, mixture: state.mixture });
   function startOver() {
     state = maths.begin(first, settings, seed);
     look.component = Math.min(look.component, settings.components - 1);
     last = "start";
+    lift = Infinity;
     shown = atRest();
   }
-  function stepMixture() {
-    maths.mixtureStep(state);
-    last = "mixture";
-    thin();
+  function step(take, name) {
+    const before = now();
+    const moved = take(state);
+    rise = now().soft - before.soft;
+    if (name === "vae") far = moved;
+    else lift = Math.abs(now().logProb - before.logProb);
+    last = name;
+    if (state.record.length > LONGEST) state.record = state.record.filter((_, n) => n % 2 === 0);
   }
-  function stepVae() {
-    far = maths.vaeStep(state);
-    last = "vae";
-    thin();
-  }
-  function thin() {
-    if (state.record.length > LONGEST) state.record = state.record.filter((_, n) => n % 2);
-  }
+  const stepMixture = () => step(maths.mixtureStep, "mixture");
+  const stepVae = () => step(maths.vaeStep, "vae");
   const settled = () =>
-    settings.learner === "em" &&
-    settings.message !== "sampled" &&
-    last === "vae" &&
-    far < 1e-5 &&
-    Math.abs(now().logProb - before().logProb) < 1e-5;
+    settings.learner === "em" && settings.message !== "sampled" && last === "vae" && far < 1e-5 && lift < 1e-5;
 
   /* ---- motion: one thing at a time, skipped where the reader wants less of it ---- */
   const mix = (from, to, t) => from.map((value, i) => value + t * (to[i] - value));
@@ -153,7 +152,7 @@ nx.build = function (stage) {
       say((settled() ? "Settled. " : "Paused. ") + words.textContent);
     },
   );
-  const mixtureButton = nx.button("", press(() => stepMixture()));
+  const mixtureButton = nx.button("", press(stepMixture));
   const anew = (change, remark) => () => {
     loop.toggle(false);
     change();
@@ -264,8 +263,8 @@ nx.build = function (stage) {
 
   /* ---- the plane ---- */
   const plot = nx.plot({
-    x: [-limit, limit],
-    y: [-limit, limit],
+    x: square[0],
+    y: square[1],
     xLabel: "x₁",
     yLabel: "x₂",
     clip: stage.name("frame"),
@@ -284,7 +283,7 @@ nx.build = function (stage) {
     menu.querySelector("select").value = String(look.component);
     drawPlane();
     drawStrip();
-    if (spoken) say(stripName.textContent);
+    if (spoken) say("Component " + (look.component + 1) + ": " + stripName.textContent + ".");
   }
   const over = (event) => {
     const k = maths.largest(maths.logJoint(state.mixture, plot.at(event)));
@@ -330,8 +329,7 @@ nx.build = function (stage) {
     x: [0, 10],
     y: [0, 1],
     clip: stage.name("bounds"),
-    xLabel: "steps of either",
-    margin: { left: 36, top: 6, right: 12, bottom: 30 },
+    margin: { left: 36, top: 6, right: 12, bottom: 22 },
     attributes: { role: "img" },
   });
   const curve = (name) => chart.marks.appendChild(nx.s("path", { class: "nx-vgcurve " + name }));
@@ -346,7 +344,7 @@ nx.build = function (stage) {
     nx.key("rbm-bound", "soft bound"),
     ", ",
     nx.key("rbm-conditional", "conditional (dashed): no bound"),
-    "; nats an image, above log p(o | c)",
+    "; nats an image above log p(o | c), by step",
   );
   const facts = {
     soft: nx.fact("Soft bound"),
@@ -378,8 +376,8 @@ nx.build = function (stage) {
       parts.group(
         "Steps",
         mixtureButton,
-        nx.button("VAE: one step", press(() => stepVae())),
-        nx.button("Round", press(() => stepMixture(), () => stepVae())),
+        nx.button("VAE: one step", press(stepVae)),
+        nx.button("Round", press(stepMixture, stepVae)),
         run,
       ),
       parts.group("Anew", again, reseed),
@@ -486,16 +484,13 @@ nx.build = function (stage) {
       own,
       mine.slice(0, SHOWN).map(([, n]) => images[n]),
     );
-    const lead = mine.length;
     stripName.textContent =
-      "of " +
-      settings.components +
-      ": weight " +
+      "weight " +
       nx.number(mixture.weights[k], 2) +
-      ", leads at " +
-      nx.plural(lead, "image") +
+      ", leads " +
+      nx.count(mine.length) +
       " of " +
-      nx.count(N);
+      nx.plural(N, "image");
   }
   function drawChart() {
     const seen = state.record;
@@ -559,8 +554,6 @@ nx.build = function (stage) {
       : "β = " + beta + ": the VAE listens more than the model asks, and its images pay for it.";
   }
   function sentence() {
-    const reading = now(),
-      rise = reading.soft - before().soft;
     const K = settings.components;
     const total = nx.plural(state.steps, "step") + " so far. ";
     if (last === "start")
