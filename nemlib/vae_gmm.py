@@ -357,11 +357,21 @@ class VaDEPrior(MixturePrior):
     def of(cls, mixture: GaussianMixture) -> VaDEPrior:
         """Begin at a mixture that was fitted to the latent points of a trained autoencoder."""
         prior = cls(mixture.means.shape[1], mixture.components, torch.Generator())
-        with torch.no_grad():
-            prior.logits.copy_(mixture.weights.clamp_min(1e-6).log())
-            prior.mean.copy_(mixture.means)
-            prior.log_variance.copy_(mixture.covariances.diagonal(dim1=1, dim2=2).log())
+        prior.begin_at(mixture)
         return prior
+
+    @torch.no_grad()
+    def begin_at(self, mixture: GaussianMixture) -> None:
+        """Take over a mixture's weights, means and variances; what its components' axes share is lost."""
+        self.logits.copy_(mixture.weights.clamp_min(1e-6).log())
+        self.mean.copy_(mixture.means)
+        self.log_variance.copy_(mixture.covariances.diagonal(dim1=1, dim2=2).log())
+
+    @torch.no_grad()
+    def mixture(self) -> GaussianMixture:
+        """The mixture that this prior is, in float64."""
+        factors = torch.diag_embed((-0.5 * self.log_variance.double()).exp())
+        return GaussianMixture(self.logits.double().softmax(0), self.mean.double(), factors)
 
     def expected_log_joint(self, q: Gaussian) -> Tensor:
         """e_k for diagonal components, (batch, K)."""

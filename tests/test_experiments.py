@@ -566,7 +566,8 @@ ONE_SEED = {("shapes-published", "full"), ("shapes-ours", "full"), ("shapes-wide
             ("autoencoder-30", "full"), ("vae-plane", "book"), ("vae-published", "full"),
             ("iwae-published", "full"), ("vae-conv", "full"), ("made-ladder", "book"), ("made-masks", "book"),
             ("made-pixels", "book"), ("made-fixed-1", "full"), ("made-fixed-2", "full"), ("digit-features", "full"),
-            ("gan-mnist", "full"), ("gan-mnist-labels", "book"), ("gan-stacked", "full"), ("gan-grid", "book")}
+            ("gan-mnist", "full"), ("gan-mnist-labels", "book"), ("gan-stacked", "full"), ("gan-grid", "book"),
+            ("vae-gmm-neighbours", "full")}
 
 # --- what is shipped -------------------------------------------------------------------------------------
 

@@ -302,7 +302,8 @@ def test_em_never_falls_and_a_wrong_step_does(seed):
     found = moments(x, r)
     wrong = GaussianMixture.of_covariances(found.count / len(x), found.mean,
                                            found.scatter / (found.count - 1)[:, None, None])
-    assert wrong.log_prob(x).sum() < climb[-1] - 1e-3      # n − 1 for n: no longer the maximum
+    right = em_step(mixture, x).mixture                    # n − 1 for n: no longer the maximum
+    assert expected_complete(wrong, x, r) < expected_complete(right, x, r) - 1e-3
 
 
 @pytest.mark.equation("eq-vg-m-step", how="autograd")
@@ -456,9 +457,8 @@ def test_em_without_a_ridge_says_which_component_died_and_a_ridge_saves_it(gener
 def test_the_next_centre_is_drawn_by_its_squared_distance(generator):
     """All pairs of first and second centre, and the third given both, against the probabilities."""
     x = number([[0.0], [1.0], [3.0], [7.0]])
-    found = torch.stack([k_means_plus_plus(x, 3, generator)[:, 0] for _ in range(6000)])
-    index = torch.stack([(found == value).nonzero()[:, 1] * 0 + n for n, value in enumerate(x[:, 0])
-                         for _ in [0]]) if False else (found[..., None] == x[:, 0]).long().argmax(-1)
+    found = torch.stack([k_means_plus_plus(x, 3, generator)[:, 0] for _ in range(3000)])
+    index = (found[..., None] == x[:, 0]).long().argmax(-1)
     counts, expected = [], []
     for path in itertools.permutations(range(4), 3):
         near = torch.full((4,), math.inf, dtype=torch.float64)
@@ -467,9 +467,9 @@ def test_the_next_centre_is_drawn_by_its_squared_distance(generator):
             near = torch.minimum(near, (x[:, 0] - x[now, 0]).square())
             chance = chance * (near[then] / near.sum()).item()
         counts.append((index == torch.tensor(path)).all(1).sum().item())
-        expected.append(6000 * chance)
-    assert sum(counts) == 6000 and stats.chisquare(counts, expected).pvalue > 1e-4
-    uniform = np.full(24, 6000 / 24)
+        expected.append(3000 * chance)
+    assert sum(counts) == 3000 and stats.chisquare(counts, expected).pvalue > 1e-4
+    uniform = np.full(24, 3000 / 24)
     assert stats.chisquare(counts, uniform).pvalue < 1e-10
 
 
@@ -936,9 +936,9 @@ def test_the_chain_visits_all_labels_as_often_as_their_posterior_says(generator)
     exact = (law + law.flip(0))[:16]                         # z and its mirror image are one partition
     model = BayesianGMM(prior)
     model.start(x, generator)
-    codes = torch.stack([model.sweep(x, generator) @ bits for _ in range(8000)])
+    codes = torch.stack([model.sweep(x, generator) @ bits for _ in range(4000)])
     partition = torch.minimum(codes, 31 - codes)
-    batches = torch.nn.functional.one_hot(partition, 16).double().unflatten(0, (40, 200)).mean(1)
+    batches = torch.nn.functional.one_hot(partition, 16).double().unflatten(0, (40, 100)).mean(1)
     z = (batches.mean(0) - exact) / (batches.std(0) / 40**0.5)
     assert z.abs().max() < 4.5, z
     flat = torch.full((16,), 1 / 16, dtype=torch.float64)
@@ -949,7 +949,7 @@ def test_one_component_draws_independently_from_the_exact_posterior(generator):
     x = randn(generator, 30, 2) @ number([[2.0, 0.0], [1.0, 0.5]]) + 1
     prior = prior_of(generator, 1, 2)
     model, states = BayesianGMM(prior), []
-    for _ in range(2500):
+    for _ in range(1500):
         assert not model.sweep(x, generator).any()
         states.append(model.mixture_copy())
     after = prior.posterior(moments(x, torch.ones(30, 1).double()))
@@ -998,6 +998,7 @@ def forward(prior, count, seed):
     return tuple(map(torch.from_numpy, (weights, means, factors, labels, x)))
 
 
+@torch.inference_mode()
 def chain(prior, count, seed):
     """A sweep of ours, then new data given its labels and parameters, and so on."""
     generator, model, history = numbers(seed), BayesianGMM(prior), []
@@ -1068,7 +1069,7 @@ def test_a_run_tells_the_joint_probability_and_the_information_of_its_states(gen
     model.start(x, generator)
     again = BayesianGMM(Prior.weak(x, 3))
     again.load_state_dict(model.state_dict())
-    chain = model.run(x.float().double(), 4, numbers(3), keep=True)
+    chain = model.run(x, 4, numbers(3), keep=True)
     short = again.run(x, 4, numbers(3))
     assert chain.labels.shape == (4, 60) and short.labels.shape == (1, 60) and torch.equal(short.labels[0], chain.labels[-1])
     assert torch.equal(chain.log_prob, short.log_prob)
@@ -1215,8 +1216,8 @@ def test_shares_enter_the_posterior_where_counts_did(generator, largest_error):
 @pytest.mark.equation("eq-vg-vb-e-step", how="Monte Carlo")
 def test_the_e_step_of_variational_bayes_is_an_expectation_over_parameters(generator, largest_error):
     """E log N by 20,000 draws of one component's parameters; E log π by its digamma against draws of Dirichlet."""
-    prior = prior_of(generator)
-    x = randn(generator, 4, 2)
+    prior = prior_of(generator).posterior(moments_of_labels(*labelled(generator, count=15), 3))
+    x = prior.mean + 0.1 * randn(generator, 3, 2)
     found = prior.expected_log_joint(x)
     rng = np.random.default_rng(1)
     weights = number(rng.dirichlet(prior.alpha.numpy(), 20_000)).log()
@@ -1229,12 +1230,12 @@ def test_the_e_step_of_variational_bayes_is_an_expectation_over_parameters(gener
         largest_error((draws.mean(1) - found[:, k]).abs().max())
         halves = 0.5 * (prior.nu[k] - torch.arange(2))
         without = (torch.digamma(halves) - halves.log()).sum()                # log for digamma
-        assert ((draws.mean(1) - found[:, k] + 0.5 * without) / (draws.std(1) / 20_000**0.5)).abs().max() > 10
+        assert ((draws.mean(1) - found[:, k] + 0.5 * without) / (draws.std(1) / 20_000**0.5)).abs().max() > 8
 
 
 @pytest.mark.equation("eq-vg-vb-e-step", how="closed form")
 def test_the_fixed_point_of_variational_bayes_is_scikit_learns(generator, largest_error):
-    x, _ = clouds(generator)
+    x, _ = clouds(generator, 12)
     prior = Prior.same(3, x.mean(0), torch.eye(2), alpha=1.0, kappa=0.5, nu=4.0)
     other = sklearn_mixture.BayesianGaussianMixture(
         n_components=3, weight_concentration_prior_type="dirichlet_distribution", weight_concentration_prior=1.0,

@@ -31,7 +31,8 @@ from nemlib.networks import fully_connected
 from nemlib.training import Context, TrainingSettings, cosine_schedule, derived_seed, seeded
 from nemlib.vae import Gaussian, LearningState
 from nemlib.vae_gmm import (
-    VAEGMM, ComposedPrior, Exchange, Hard, Message, MutualLearner, Ramp, Sampled, Silent, Soft, expected_log_joint,
+    VAEGMM, ComposedPrior, Exchange, Hard, Message, MutualLearner, Ramp, Sampled, Silent, Soft, VaDEPrior,
+    expected_log_joint,
 )
 
 BOUNDS = ("honest", "soft", "conditional")
@@ -321,6 +322,53 @@ def sample(built: Built, settings: Any, count: int, random: torch.Generator) -> 
     return torch.cat(pictures).unflatten(1, (28, 28))
 
 
+# --- The same model in one piece: VaDE ----------------------------------------------------------------------
+
+
+class Learnt(Silent):
+    """Before the first fit nothing is said; after it the prior is VaDE's, which learns by the same gradient."""
+
+    def __init__(self, prior: VaDEPrior) -> None:
+        object.__setattr__(self, "prior", prior)
+
+    def kl(self, prior: ComposedPrior, q: Gaussian, rows: Tensor) -> Tensor:
+        return self.prior.kl(q, rows)
+
+
+class OnePieceLearning(RecordedLearning):
+    """The same network and steps; at the time of the first exchange VaDE's prior begins at the mixture that would
+    have been sent, and learns with the networks from then on.
+    """
+
+    def training_step(self, batch: Tensor, context: Context) -> Mapping[str, Tensor]:
+        late = context.epoch > self.how.first
+        self.model.prior.message = Learnt(self.module.one_piece) if late else Silent()
+        return super().training_step(batch, context)
+
+    def begin_epoch(self, context: Context) -> None:
+        super().begin_epoch(context)
+        if context.epoch == self.how.first + 1:
+            self.exchange(context.data, context.common_generator, first=True)
+            self.module.one_piece.begin_at(self.model.gmm.mixture)
+
+    def look(self, images: Tensor, context: Context) -> dict[str, float]:
+        if context.epoch > self.how.first:
+            self.model.gmm.mixture = self.module.one_piece.mixture()
+        return super().look(images, context)
+
+
+def build_one_piece(settings: Settings, seed: int) -> Built:
+    machine, built = settings.machine, build(settings, seed)
+    old = built.learner
+    old.module.one_piece = VaDEPrior(machine.latent, machine.components, generator(seed, "prior"))
+    parameters = [*old.model.vae.parameters(), *old.module.one_piece.parameters()]
+    optimizer = torch.optim.Adam(parameters, settings.learning.learning_rate, fused=True)
+    learner = OnePieceLearning(
+        old.model, old.pictures, old.module, old.last_step, optimizer=optimizer, how=replace(old.how, every=None),
+        beta=old.ramp, scheduler=cosine_schedule(optimizer, old.last_step))
+    return replace(built, learner=learner)
+
+
 # --- The project that the chapter starts from ---------------------------------------------------------------
 # As its code was (is0383kk, 2022), with its two faults; the same without any message; and mended. What differs
 # from its code: k-means++ starts the sampler, and the last labels' mean parameters are sent instead of a draw.
@@ -558,6 +606,8 @@ EXPERIMENTS = (
               landmarks=5_000),
     exchanges("vae-gmm-neighbours-control", "the same start without a message to the VAE", message="silent",
               landmarks=5_000),
+    Experiment("vae-gmm-one-piece", "the same model in one piece, VaDE: the mixture learns by gradient (chapter 5)",
+               presets(), build_one_piece, measure, sample, weights),
     project("vae-gmm-coded", "the project's method as it was coded, with its two faults", "coded", True),
     project("vae-gmm-unsent", "the project's method without any message", "silent", True),
     project("vae-gmm-mended", "the project's method, mended", "own", False),

@@ -106,8 +106,6 @@ const checks = {
     close(em.mixture.means[0][1], mean[1]);
   },
   "one component at β = 1: the bound touches log p where q is the posterior": (maths) => {
-    const state = played(maths, { components: 1 }, 3);
-    const { mixture, first } = state;
     // Of a single image whose held variances agree with the component's axes the posterior is a diagonal Gaussian.
     const round = { weights: [1], means: [[0.2, 0.1]], precisions: [[2, 0, 3]] };
     const one = { mean: [[1, -1]], variance: [[0.5, 0.25]] };
@@ -115,7 +113,6 @@ const checks = {
     const exact = { mean: x, variance: [[1 / (1 / 0.5 + 2), 1 / (1 / 0.25 + 3)]] };
     const reading = maths.readings(round, one, exact);
     close(reading.soft, reading.logProb);
-    assert.ok(mixture.weights[0] === 1 && first.mean.length === 90);
   },
   "the soft bound never lies above log p; the conditional reading may": (maths) => {
     let above = 0;
@@ -220,10 +217,10 @@ const MUTANTS = [
   ["at β = 1", "- 0.5 * (xx * variance[0] + yy * variance[1])", "- (xx * variance[0] + yy * variance[1])"],
   ["at β = 1", "[variance[n][0], 0, variance[n][1]], r[n][k]", "[0, 0, 0], r[n][k]"],
   ["at β = 1", "times(inverse(both), times(pull,", "times(inverse(both), times(precision,"],
-  ["EM climbs", "value / count", "value / points_"],
+  ["EM climbs", "value / count", "value / 4"],
   ["EM climbs", "plus(x, mean, -1)), r[n][k]", "plus(x, centre, -1)), r[n][k]"],
   ["with β = 0", "beta * value", "value"],
-  ["a message pulls", "1 / variance[0], 0, 1 / variance[1]", "variance[0], 0, variance[1]"],
+  ["one component at", "1 / variance[0], 0, 1 / variance[1]", "variance[0], 0, variance[1]"],
   ["a message pulls", "share === 0", "share === 1"],
   ["one component: every", "e[z] - Math.log(mixture.weights[z])", "e[z] - 0.1"],
   ["one component at", "plus(covariance, [held[0], 0, held[1]])", "covariance"],
@@ -244,7 +241,7 @@ for (const [which, from, to] of MUTANTS)
     const wrong = load(FILES, (file, source) => {
       if (file !== "vg_mutual_maths.js") return source;
       assert.ok(source.includes(from), `${file} does not hold ${from}`);
-      return source.replaceAll(from, to.replace("points_", "4"));
+      return source.replaceAll(from, to);
     });
     assert.throws(() => checks[name](wrong.vgMutual));
   });
