@@ -286,7 +286,7 @@ PROTOCOLS = {
 
 
 def measure(built: Built, settings: Any, device: torch.device, seed: int) -> dict[str, Metric]:
-    """The last look, as it was recorded: the networks are not shipped."""
+    """The last look, as it was recorded while the run went on: most runs ship no networks to look at again."""
     record, how = built.learner.module.record, settings.digits
     row = int(record.steps.count_nonzero()) - 1
     last = dict(zip(record.names, record.values[row].tolist()))
@@ -371,7 +371,9 @@ def build_one_piece(settings: Settings, seed: int) -> Built:
 
 # --- The project that the chapter starts from ---------------------------------------------------------------
 # As its code was (is0383kk, 2022), with its two faults; the same without any message; and mended. What differs
-# from its code: k-means++ starts the sampler, and the last labels' mean parameters are sent instead of a draw.
+# from its code: pixels are drawn instead of grey values under a cross-entropy; images are drawn at random instead
+# of the first 10,000; batches are shuffled (image n still gets the message to image n // batch); k-means++ starts
+# the sampler; the last labels' mean parameters are sent instead of a draw.
 
 
 class OwnComponent(Hard):
