@@ -602,8 +602,8 @@ def project(name: str, words: str, message: str, divide: bool) -> Experiment:
 
 
 EXPERIMENTS = (
-    exchanges("vae-gmm-mnist", "VAE and mixture that learn from each other"),
-    exchanges("vae-gmm-control", "the same without a message to the VAE", message="silent"),
+    exchanges("vae-gmm-mnist", "VAE and mixture that learn from each other", sweeps=10),
+    exchanges("vae-gmm-control", "the same without a message to the VAE", message="silent", sweeps=10),
     exchanges("vae-gmm-neighbours", "VAE and mixture that learn from each other, started by neighbours",
               landmarks=5_000),
     exchanges("vae-gmm-neighbours-control", "the same start without a message to the VAE", message="silent",
