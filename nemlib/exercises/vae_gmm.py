@@ -1,7 +1,7 @@
 """The exercises of chapter 5, a VAE and a Gaussian mixture. `nemlib.exercises` tells how to add one.
 
-No truth below comes from the models' own code: shares are worked out point by point, a posterior by taking one
-point after the other, divergences by sums over a fine grid; derivations are judged on a few numbers or states.
+No truth below comes from the models' own code: shares are worked out point by point, a posterior by taking
+one point after the other, divergences by sums over a fine grid; derivations are judged on a few numbers.
 """
 
 import ast
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from nemlib.exercises.core import FunctionExercise, Help, Trial, agree, matches, wrong
 from nemlib.exercises.derivation import Instance, LongDerivation, Step
@@ -92,8 +93,8 @@ m_step_proof = LongDerivation(
     minutes=15, points=3, equations=("eq-vg-m-step", "eq-vg-scatter"),
     statement="""
         What one component contributes to the M-step's $Q$, in one dimension and without what holds neither
-        its mean $\\mu$ nor its precision $\\Lambda$, is the first line below. Let $n = \\sum_i r_i$, $\\bar x =
-        \\frac1n \\sum_i r_i x_i$ and $v = \\frac1n \\sum_i r_i (x_i - \\bar x)^2$. Show that
+        its mean $\\mu$ nor its precision $\\Lambda$, is the first line below. Let $n = \\sum_i r_i$,
+        $\\bar x = \\frac1n \\sum_i r_i x_i$ and $v = \\frac1n \\sum_i r_i (x_i - \\bar x)^2$. Show that
 
         $$\\begin{aligned}
         \\sum_i r_i\\, \\tfrac12 \\big[\\log \\Lambda - \\Lambda (x_i - \\mu)^2\\big] = {}&
@@ -101,10 +102,10 @@ m_step_proof = LongDerivation(
         &- \\tfrac n2 \\big[\\Lambda v - 1 - \\log(\\Lambda v)\\big] - \\tfrac n2 \\Lambda (\\bar x - \\mu)^2
         \\end{aligned}$$
 
-        The bracket is never negative, and 0 only where $\\Lambda v = 1$; the last term is 0 only where $\\mu
-        = \\bar x$. So $\\bar x$ and $v$ are the best mean and variance, of all there are. The chapter found
-        them by a derivative; this way you also see what every other choice loses. Fill in the lines marked
-        `...`, or write a chain of your own.""",
+        The bracket is never negative, and 0 only where $\\Lambda v = 1$; the last term is 0 only where
+        $\\mu = \\bar x$. So $\\bar x$ and $v$ are the best mean and variance, of all there are. The
+        chapter found them by a derivative; this way you also see what every other choice loses. Fill in
+        the lines marked `...`, or write a chain of your own.""",
     symbols=(("x(i), r(i)", "x_i,\\; r_i", "a point, and the component's share in it"),
              ("points", "i", "all points"),
              ("mu, lam", "\\mu,\\; \\Lambda", "any mean, and any precision above 0"),
@@ -133,8 +134,8 @@ m_step_proof = LongDerivation(
               f"len(points)*log(lam)/2 - lam*{_weighed('(x(i) - mu)**2')}/2",
               "len(points)*(log(lam) - lam*v - lam*(xbar - mu)**2)/2",
               _Q_RESULT.replace("n*", "len(points)*").replace("-n", "-len(points)"),
-              says="You count every point as a whole one. The component answers for its share of a point: the "
-                   "number of its points is n, the sum of the shares.",
+              says="You count every point as a whole one. The component answers for its share of a point: "
+                   "the number of its points is n, the sum of the shares.",
               hint="What do r(0), r(1) and so on add to in your instance?"),
         wrong("shares forgotten in the sum", f"n*log(lam)/2 - lam*{_weighed('(x(i) - mu)**2', '')}/2",
               "sum((log(lam) - lam*(x(i) - mu)**2)/2 for i in points)",
@@ -172,7 +173,8 @@ m_step_proof = LongDerivation(
                    "than that about x̄, never smaller.",
               hint="From which μ is the sum of squares least?"),
         wrong("the distance of the means lost", "n*log(lam)/2 - lam*n*v/2",
-              f"{_Q_BEST} - n*(lam*v - 1 - log(lam*v))/2", f"n*log(lam)/2 - lam*{_weighed('(x(i) - xbar)**2')}/2",
+              f"{_Q_BEST} - n*(lam*v - 1 - log(lam*v))/2",
+              f"n*log(lam)/2 - lam*{_weighed('(x(i) - xbar)**2')}/2",
               says="μ is gone: you took v for the mean square about μ. It is that about x̄; about any other "
                    "point the mean square is larger by the squared distance.",
               hint="If μ is far from all points, what should become of Q?"),
@@ -201,25 +203,25 @@ m_step_proof = LongDerivation(
               "-n*log(lam)/2 - lam*(n*v + n*(xbar - mu)**2)/2",
               f"-n*log(lam)/2 - lam*{_weighed('(x(i) - mu)**2')}/2",
               f"{_Q_BEST} - n*(v/lam - 1 - log(v/lam))/2 - n*lam*(xbar - mu)**2/2",
-              says="Λ was taken for a variance somewhere: a precision multiplies the square, and its logarithm "
-                   "comes with a plus.",
+              says="Λ was taken for a variance somewhere: a precision multiplies the square, and its "
+                   "logarithm comes with a plus.",
               hint="A sharp component has a large Λ. Is it the more, or the less, punished for a far point?"),
         wrong("log v with a plus", "n*(log(v) - 1)/2 - n*(lam*v - 1 - log(lam*v))/2 - n*lam*(xbar - mu)**2/2",
               f"n*(log(v) + 1)/2 - n*(lam*v - 1 - log(lam*v))/2 - n*lam*(xbar - mu)**2/2",
-              says="The best value has the wrong sign of log v. log Λ is log(Λ v) minus log v; a narrow cloud "
-                   "can be described well, so Q is large where v is small.",
+              says="The best value has the wrong sign of log v. log Λ is log(Λ v) minus log v; a narrow "
+                   "cloud can be described well, so Q is large where v is small.",
               hint="log 3 = log(3·2) − log of what?"),
         wrong("the 1 once only", "-n*log(v)/2 - n*(lam*v - 1 - log(lam*v))/2 - n*lam*(xbar - mu)**2/2",
               f"{_Q_BEST} - n*(lam*v - log(lam*v))/2 - n*lam*(xbar - mu)**2/2",
-              says="A 1 was put in and not taken out (or the other way round). It stands in the bracket, where "
-                   "it makes it 0 at the best Λ, and in the best value.",
+              says="A 1 was put in and not taken out (or the other way round). It stands in the bracket, "
+                   "where it makes it 0 at the best Λ, and in the best value.",
               hint="Put Λ v = 1 and μ = x̄ into the given line. What is left of it?"),
         wrong("the logarithm's sign in the bracket",
               f"{_Q_BEST} - n*(lam*v - 1 + log(lam*v))/2 - n*lam*(xbar - mu)**2/2",
               f"{_Q_BEST} + n*(lam*v - 1 - log(lam*v))/2 - n*lam*(xbar - mu)**2/2",
               f"{_Q_BEST} - n*(lam*v + 1 - log(lam*v))/2 - n*lam*(xbar - mu)**2/2",
-              says="A sign in the bracket (or in front of it) is turned. Λ v − 1 − log(Λ v) is never negative, "
-                   "and it is what Q loses.",
+              says="A sign in the bracket (or in front of it) is turned. Λ v − 1 − log(Λ v) is never "
+                   "negative, and it is what Q loses.",
               hint="The tangent of the logarithm at 1 is u − 1. On which side of it is log u?"),
         wrong("the best value for every choice", _Q_BEST, "n*(log(1/v) - 1)/2",
               says="This is Q at the best mean and variance. Every other choice loses something against it.",
@@ -258,8 +260,8 @@ def _square_instance(count: int, generator: torch.Generator) -> Instance:
     kappa, (m, mu) = _tenths(generator, 2, 50, 1)[0], _tenths(generator, -20, 20, 2)
     kappa = kappa + 0.05      # never as many as there are points
     xbar = math.fsum(x) / count
-    symbols = {"x": x.__getitem__, "points": tuple(range(count)), "kappa": kappa, "m": m, "mu": mu, "n": count,
-               "xbar": xbar, "S": math.fsum((at - xbar)**2 for at in x),
+    symbols = {"x": x.__getitem__, "points": tuple(range(count)), "kappa": kappa, "m": m, "mu": mu,
+               "n": count, "xbar": xbar, "S": math.fsum((at - xbar)**2 for at in x),
                "m_new": (kappa * m + count * xbar) / (kappa + count)}
     return Instance(f"x = {_shown(x)}, kappa = {kappa:g}, m = {m:g}, mu = {mu:g}", symbols)
 
@@ -274,23 +276,25 @@ _SQUARE_FORMS = (f"{_NEW} + (xbar - m)**2/(1/kappa + 1/n) + S",)
 
 def _about_the_mean(tree: ast.expr) -> bool:
     """A line of the reader's own in which the points are gone into S, and the two squares are still two."""
-    return ({"S", "kappa", "n", "mu"} <= names_in(tree) and _own(tree, _SQUARE, _SQUARE_RESULT, *_SQUARE_FORMS)
-            and "x" not in names_in(tree))
+    names = names_in(tree)
+    return {"S", "kappa", "n", "mu"} <= names and "x" not in names and _own(
+        tree, _SQUARE, _SQUARE_RESULT, *_SQUARE_FORMS)
 
 
 square_proof = LongDerivation(
     name="square_proof", title="Completing the square twice", chapter=5, difficulty=2, minutes=15, points=3,
     equations=("eq-vg-scatter", "eq-vg-square", "eq-vg-posterior-mean"),
     statement="""
-        A prior that holds the mean at $m$ as firmly as $\\kappa$ points would, and $n$ points that pull it to
-        themselves: in one dimension all that is quadratic in $\\mu$ is the first line below. Let $S = \\sum_i
-        (x_i - \\bar x)^2$ and $m_k = (\\kappa m + n \\bar x)/(\\kappa + n)$, which you write `m_new`. Show that
+        A prior that holds the mean at $m$ as firmly as $\\kappa$ points would, and $n$ points that pull it
+        to themselves: in one dimension all that is quadratic in $\\mu$ is the first line below. Let $S =
+        \\sum_i (x_i - \\bar x)^2$ and $m_k = (\\kappa m + n \\bar x)/(\\kappa + n)$, which you write
+        `m_new`. Show that
 
-        $$\\kappa (\\mu - m)^2 + \\sum_i (x_i - \\mu)^2 = (\\kappa + n)(\\mu - m_k)^2 + \\frac{\\kappa n}{\\kappa
-        + n} (\\bar x - m)^2 + S$$
+        $$\\kappa (\\mu - m)^2 + \\sum_i (x_i - \\mu)^2 =
+        (\\kappa + n)(\\mu - m_k)^2 + \\frac{\\kappa n}{\\kappa + n} (\\bar x - m)^2 + S$$
 
-        The square is completed twice: first the points' squares are gathered about their mean, and then the
-        two squares that are left become one. In $L$ dimensions the same lines hold with $(\\cdot)
+        The square is completed twice: first the points' squares are gathered about their mean, and then
+        the two squares that are left become one. In $L$ dimensions the same lines hold with $(\\cdot)
         (\\cdot)^\\top$ for each square. Fill in the lines marked `...`, or write a chain of your own.""",
     symbols=(("x(i)", "x_i", "a point; `points` are all of them"),
              ("points", "i", "all points"),
@@ -309,14 +313,15 @@ square_proof = LongDerivation(
         = {_SQUARE_RESULT}
         """,
     blanks=(2, 3, 4), least_lines=2, instances=_square_instances, forms=_SQUARE_FORMS,
-    nearly="One more line: gather the points about their mean first, and complete the square in μ after that.",
+    nearly="One more line: gather the points about their mean first, and complete the square in μ after "
+           "that.",
     landmarks=(Step("Show the points gathered: a line of your own, before the result, in which `S` stands in "
                     "their place.", test=_about_the_mean),),
     hints=("Each x − μ is (x − x̄) + (x̄ − μ). What do the mixed terms of the squares add to?",
            "Now two squares in μ are left. Sort by powers of μ: κ + n times μ², and −2 (κ m + n x̄) μ. Which "
            "square has these two?",
-           "(κ + n)(μ − m_k)² has one term too many, (κ m + n x̄)²/(κ + n). Take it away from κ m² + n x̄²; on "
-           "the common denominator κ + n, κ n (x̄ − m)² is left."),
+           "(κ + n)(μ − m_k)² has one term too many, (κ m + n x̄)²/(κ + n). Take it away from κ m² + n x̄²; "
+           "on the common denominator κ + n, κ n (x̄ − m)² is left."),
     misconceptions=(
         wrong("the left-over term lost", f"{_NEW} + S", "(kappa + n)*(mu - m_new)**2 + S",
               says="The two squares in μ are not one square: what their centres lie apart is left over. It "
@@ -338,8 +343,8 @@ square_proof = LongDerivation(
               f"{_NEW} + kappa*(xbar - m)**2 + S", f"{_NEW} + (kappa + n)*(xbar - m)**2 + S",
               says="The distance of the two means has the weight of one of them (or of both together). It is "
                    "κn/(κ + n): two springs one behind the other, softer than each.",
-              hint="For κ = n = 1 the best μ lies in the middle. What do two squares of half the distance add "
-                   "to?"),
+              hint="For κ = n = 1 the best μ lies in the middle. What do two squares of half the distance "
+                   "add to?"),
         wrong("a share for the weight", f"{_NEW} + kappa/(kappa + n)*(xbar - m)**2 + S",
               f"{_NEW} + n/(kappa + n)*(xbar - m)**2 + S", f"{_NEW} + kappa**2/(kappa + n)*(xbar - m)**2 + S",
               f"{_NEW} + n**2/(kappa + n)*(xbar - m)**2 + S",
@@ -351,8 +356,8 @@ square_proof = LongDerivation(
               says="The left-over term has a factor 2 too little or too many.",
               hint="κ = n = 1, m = 0, x̄ = 2: what is the given line at μ = 1, without S?"),
         wrong("the left-over term subtracted", f"{_NEW} - {_LEFT} + S",
-              says="The left-over term has the wrong sign. A sum of squares is never negative, and at μ = m_k "
-                   "this is all that is left of it.",
+              says="The left-over term has the wrong sign. A sum of squares is never negative, and at μ = "
+                   "m_k this is all that is left of it.",
               hint="Can two squares cancel?"),
         wrong("distance of μ in the left-over term", f"{_NEW} + kappa*n/(kappa + n)*(xbar - mu)**2 + S",
               f"{_NEW} + kappa*n/(kappa + n)*(mu - m)**2 + S",
@@ -380,8 +385,8 @@ square_proof = LongDerivation(
               says="The new square stands at one of the old means. It stands between them, at m_k.",
               hint="What is the coefficient of μ in the given line?"),
         wrong("the mean's square subtracted", "kappa*(mu - m)**2 - n*(mu - xbar)**2 + S",
-              says="The square of x̄ − μ has the wrong sign: about any μ the points' squares add to more than "
-                   "about x̄.",
+              says="The square of x̄ − μ has the wrong sign: about any μ the points' squares add to more "
+                   "than about x̄.",
               hint="From which μ is the sum of squares least?"),
         wrong("n forgotten", "kappa*(mu - m)**2 + (mu - xbar)**2 + S",
               says="(x̄ − μ)² comes with every point, n times.",
@@ -498,18 +503,20 @@ conjugate_proof = LongDerivation(
     statement="""
         The logarithm of prior times likelihood of one component, without constants: a Wishart law of
         $\\Lambda$, a Gaussian law of $\\mu$ with the precision $\\kappa \\Lambda$, and $n$ points. Write
-        `dist(a, b)` for $(a - b)^\\top \\Lambda (a - b)$ and `tr(M)` for $\\operatorname{tr} M \\Lambda$. Show
-        that it is a Wishart law times a Gaussian law again,
+        `dist(a, b)` for $(a - b)^\\top \\Lambda (a - b)$ and `tr(M)` for $\\operatorname{tr} M \\Lambda$.
+        Show that it is a Wishart law times a Gaussian law again,
 
-        $$\\tfrac{\\nu + n - L - 1}{2} \\log |\\Lambda| - \\tfrac12 \\operatorname{tr} \\Lambda \\Big[ W^{-1} + S
-        + \\tfrac{\\kappa n}{\\kappa + n} (\\bar x - m)(\\bar x - m)^\\top \\Big]
-        + \\tfrac12 \\log |\\Lambda| - \\tfrac{\\kappa + n}{2} (\\mu - m_k)^\\top \\Lambda (\\mu - m_k)$$
+        $$\\begin{aligned}
+        &\\tfrac{\\nu + n - L - 1}{2} \\log |\\Lambda| - \\tfrac12 \\operatorname{tr} \\Lambda
+        \\Big[ W^{-1} + S + \\tfrac{\\kappa n}{\\kappa + n} (\\bar x - m)(\\bar x - m)^\\top \\Big] \\\\
+        &+ \\tfrac12 \\log |\\Lambda| - \\tfrac{\\kappa + n}{2} (\\mu - m_k)^\\top \\Lambda (\\mu - m_k)
+        \\end{aligned}$$
 
-        and read off $\\nu_k$, $W_k^{-1}$, $\\kappa_k$ and $m_k$. The trace of $\\Lambda (\\bar x - m)(\\bar x -
-        m)^\\top$ is `dist(xbar, m)`. One $\\tfrac12 \\log |\\Lambda|$ stays outside: it belongs to the Gaussian
-        law of $\\mu$. (If $\\mu$ is held instead, it belongs to $\\Lambda$: the Wishart law of $\\Lambda$
-        given $\\mu$ has $\\nu + n + 1$ degrees of freedom.) Fill in the lines marked `...`, or write a chain
-        of your own.""",
+        and read off $\\nu_k$, $W_k^{-1}$, $\\kappa_k$ and $m_k$. The trace of $\\Lambda (\\bar x -
+        m)(\\bar x - m)^\\top$ is `dist(xbar, m)`. One $\\tfrac12 \\log |\\Lambda|$ stays outside: it
+        belongs to the Gaussian law of $\\mu$. (If $\\mu$ is held instead, it belongs to $\\Lambda$: the
+        Wishart law of $\\Lambda$ given $\\mu$ has $\\nu + n + 1$ degrees of freedom.) Fill in the lines
+        marked `...`, or write a chain of your own.""",
     symbols=(("x(i)", "x_i", "a point; `points` are all of them"),
              ("points", "i", "all points"),
              ("n, xbar", "n,\\; \\bar x", "number and mean of the points"),
@@ -544,16 +551,16 @@ conjugate_proof = LongDerivation(
            "term holds no μ and joins W⁻¹ and S."),
     misconceptions=(
         wrong("the power of a point", _after(nu="nu + 2*n"), _after(nu="nu + n/2"), _after(nu="nu + n*L"),
-              says="Each point brings |Λ| to the power ½, the root of the determinant, whatever the dimension. "
-                   "So ν grows by 1 a point.",
+              says="Each point brings |Λ| to the power ½, the root of the determinant, whatever the "
+                   "dimension. So ν grows by 1 a point.",
               hint="What stands in front of the exponential in the density of one point?"),
         wrong("ν left as it was", _after(nu="nu"),
               says="ν has not grown: the points' own determinants are lost. Each point brings ½ log |Λ|.",
               hint="How often does log |Λ| come in the given line?"),
         wrong("one degree too many", _after(nu="nu + n + 1"), _after(root="logdet"),
               says="The mean's ½ log |Λ| was counted twice: for ν, and outside as well. It belongs to the "
-                   "Gaussian law of μ. With μ held and everything of μ moved to Λ, it would be ν + n + 1, and "
-                   "nothing would be left outside.",
+                   "Gaussian law of μ. With μ held and everything of μ moved to Λ, it would be ν + n + 1, "
+                   "and nothing would be left outside.",
               hint="Add the coefficients of log |Λ| in your line, and in the given one."),
         wrong("a determinant lost", _after(nu="nu + n - 1"), _after(root=""),
               says="One ½ log |Λ| is lost: a degree of freedom is missing, or the root of the determinant in "
@@ -565,8 +572,8 @@ conjugate_proof = LongDerivation(
                    "c to the power L times that of Λ, and c is a constant.",
               hint="log |c Λ| = L log c + which multiple of log |Λ|?"),
         wrong("the pull of the mean lost", _after(pull=""),
-              says="What the prior's mean and the points' mean lie apart is lost. It holds no μ, but it holds Λ, "
-                   "and belongs to W⁻¹.",
+              says="What the prior's mean and the points' mean lie apart is lost. It holds no μ, but it "
+                   "holds Λ, and belongs to W⁻¹.",
               hint="κ·dist(mu, m) + n·dist(xbar, mu): what is it at μ = m_k?"),
         wrong("the pull with another weight", _after(pull="kappa*n*dist(xbar, m)"),
               _after(pull="n*dist(xbar, m)"), _after(pull="kappa*dist(xbar, m)"),
@@ -576,13 +583,14 @@ conjugate_proof = LongDerivation(
               says="The distance of the two means has the wrong weight: it is κn/(κ + n).",
               hint="It must vanish for κ = 0, and for n = 0 as well. Which weights do?"),
         wrong("the pull with a minus", _after(pull="(-kappa)*n/(kappa + n)*dist(xbar, m)"),
-              says="The distance of the two means is subtracted. Points far from m speak for a wide component, "
-                   "so W⁻¹ grows.",
+              says="The distance of the two means is subtracted. Points far from m speak for a wide "
+                   "component, so W⁻¹ grows.",
               hint="W⁻¹ grows with what is spread. Is x̄ far from m a sign of much spread, or of little?"),
         wrong("the pull from the new mean", _after(pull="kappa*n/(kappa + n)*dist(xbar, m_new)"),
-              _after(pull="kappa*n/(kappa + n)*dist(m, m_new)"), _after(pull="kappa*n/(kappa + n)*dist(xbar, mu)"),
-              says="The distance left over is that of the points' mean from the prior's, and not of either from "
-                   "the new one or from μ.",
+              _after(pull="kappa*n/(kappa + n)*dist(m, m_new)"), _after(pull="kappa*n/(kappa + n)*dist(xbar, "
+                                                                             "mu)"),
+              says="The distance left over is that of the points' mean from the prior's, and not of either "
+                   "from the new one or from μ.",
               hint="Which of the two old centres does your term no longer know?"),
         wrong("what is left over, counted twice",
               _after(pull="kappa*dist(m, m_new) + n*dist(xbar, m_new) + kappa*n/(kappa + n)*dist(xbar, m)"),
@@ -614,7 +622,8 @@ conjugate_proof = LongDerivation(
               hint="What is the sum over all points of a number that is the same for all?"),
         wrong("the mean's distance subtracted", "(nu + n - L - 1)/2*logdet - tr(Winv)/2 + logdet/2 "
               "- kappa*dist(mu, m)/2 - (tr(S) - n*dist(xbar, mu))/2",
-              says="n·dist(xbar, mu) has the wrong sign: about any μ the distances add to more than about x̄.",
+              says="n·dist(xbar, mu) has the wrong sign: about any μ the distances add to more than about "
+                   "x̄.",
               hint="From which μ is the sum of the squared distances least?"),
         wrong("the weight of the new mean", _after(mean="kappa*dist(mu, m_new)"),
               _after(mean="n*dist(mu, m_new)"), _after(mean="dist(mu, m_new)"),
@@ -689,18 +698,18 @@ label_gap_proof = LongDerivation(
     name="label_gap_proof", title="What reading the label off is worth", chapter=5, difficulty=2, minutes=15,
     points=3, equations=("eq-vg-conditional", "eq-vg-label-identity", "eq-vg-label-gap"),
     statement="""
-        For one image, a program reports its reconstruction minus $\\mathrm{KL}(q \\,\\|\\, \\mathcal{N}_z)$, the
-        divergence from one component, that which it read off the image; the bound on $\\log p(o)$ has
-        $\\mathrm{KL}(q \\,\\|\\, p)$ in its place, with the whole mixture $p = \\sum_k \\pi_k \\mathcal{N}_k$. Show
-        that the first lies above the second by
+        For one image, a program reports its reconstruction minus $\\operatorname{KL}(q \\,\\Vert\\,
+        \\mathcal{N}_z)$, the divergence from one component, that which it read off the image; the bound on
+        $\\log p(o)$ has $\\operatorname{KL}(q \\,\\Vert\\, p)$ in its place, with the whole mixture $p =
+        \\sum_k \\pi_k \\mathcal{N}_k$. Show that the first lies above the second by
 
         $$-\\log \\pi_z + \\mathbb{E}_q \\log \\gamma_z(x), \\qquad \\gamma_k(x) = \\frac{\\pi_k
         \\mathcal{N}_k(x)}{p(x)}$$
 
-        A responsibility is at most 1, so this is at most $-\\log \\pi_z$: with ten even components up to $\\log
-        10$ nats of "progress" without any learning. Here $x$ has a few values only, so that each mean is a sum
-        that can be worked out; no step needs more. Fill in the lines marked `...`, or write a chain of your
-        own.""",
+        A responsibility is at most 1, so this is at most $-\\log \\pi_z$: with ten even components up to
+        $\\log 10$ nats of "progress" without any learning. Here $x$ has a few values only, so that each
+        mean is a sum that can be worked out; no step needs more. Fill in the lines marked `...`, or write
+        a chain of your own.""",
     symbols=(("rec", "\\mathbb{E}_q \\log p(o \\mid x)", "the reconstruction, the same in both"),
              ("q(x)", "q(x)", "the encoder's law; it adds to 1"),
              ("comp(x, k)", "\\mathcal{N}_k(x)", "law of component `k`"),
@@ -724,29 +733,29 @@ label_gap_proof = LongDerivation(
     hints=("The reconstruction is the same in both and goes. Two means under the same q are one mean: of "
            "what?",
            "log(q/p) − log(q/N_z) holds q twice, with opposite signs. What is left is log(N_z(x)/p(x)).",
-           "Bayes: γ_z(x) = π_z N_z(x)/p(x), so N_z/p is γ_z/π_z. The logarithm of π_z holds no x, and q adds "
-           "to 1."),
+           "Bayes: γ_z(x) = π_z N_z(x)/p(x), so N_z/p is γ_z/π_z. The logarithm of π_z holds no x, and q "
+           "adds to 1."),
     misconceptions=(
         wrong("the gap turned round", f"log(pi(z)) - {_LABEL}", _mean("log(p(x)/comp(x, z))"),
               _mean("log(pi(z)/gamma(x, z))"), _mean("(log(q(x)/comp(x, z)) - log(q(x)/p(x)))"),
-              says="You have the bound minus what was reported. The divergences are subtracted: what lies above "
-                   "is what has the smaller divergence.",
+              says="You have the bound minus what was reported. The divergences are subtracted: what lies "
+                   "above is what has the smaller divergence.",
               hint="−3 − (−5): is that the difference 3 − 5, or 5 − 3?"),
         wrong("the whole of −log π", "-log(pi(z))", "log(1/pi(z))",
               says="This is the most that the gap can be. It is that only where q is sure of the component "
                    "everywhere, γ = 1.",
               hint="In your line, what became of γ?"),
         wrong("the responsibility alone", _LABEL, _mean("log(pi(z)*comp(x, z)/p(x))"),
-              says="−log π_z is missing. With this sign the reported number would lie below the bound, and it "
-                   "lies above it as a rule.",
+              says="−log π_z is missing. With this sign the reported number would lie below the bound, and "
+                   "it lies above it as a rule.",
               hint="Solve γ = π N/p for N/p."),
         wrong("log π with a plus", f"log(pi(z)) + {_LABEL}", _mean("log(gamma(x, z)*pi(z))"),
               _mean("log(comp(x, z)*pi(z)**2/p(x))"),
               says="π_z stands above the line, where it must stand below: N/p is γ divided by π.",
               hint="Is a component's density at x larger than its joint density, or smaller?"),
         wrong("γ under the line", f"-log(pi(z)) - {_LABEL}", _mean("log(1/(gamma(x, z)*pi(z)))"),
-              says="γ has the wrong sign, so that the gap is largest where nobody can tell the component. It is "
-                   "largest where q is sure.",
+              says="γ has the wrong sign, so that the gap is largest where nobody can tell the component. It "
+                   "is largest where q is sure.",
               hint="γ = 1 everywhere: what is the gap? And where γ is small?"),
         wrong("logarithm of the mean", f"-log(pi(z)) + log({_mean('gamma(x, z)')})",
               f"log({_mean('comp(x, z)/p(x)')})",
@@ -757,11 +766,13 @@ label_gap_proof = LongDerivation(
               f"-log(pi(z)) + {_mean('log(gamma(x, z))', 'comp(x, z)*')}",
               _mean("log(comp(x, z)/p(x))", "p(x)*"), _mean("log(comp(x, z)/p(x))", "comp(x, z)*"),
               _mean("log(gamma(x, z)/pi(z))", "p(x)*"), _mean("log(gamma(x, z)/pi(z))", "comp(x, z)*"),
-              says="The mean is taken under the mixture or the component. Both divergences are means under q.",
+              says="The mean is taken under the mixture or the component. Both divergences are means under "
+                   "q.",
               hint="Which law weighs the logarithm in KL(q ‖ p)?"),
         wrong("q forgotten as a weight", f"-log(pi(z)) + {_mean('log(gamma(x, z))', '')}",
               _mean("log(comp(x, z)/p(x))", ""), _mean("log(gamma(x, z)/pi(z))", ""),
-              f"-len(values)*log(pi(z)) + {_LABEL}", f"-log(pi(z))*len(values) + {_mean('log(gamma(x, z))', '')}",
+              f"-len(values)*log(pi(z)) + {_LABEL}",
+              f"-log(pi(z))*len(values) + {_mean('log(gamma(x, z))', '')}",
               says="Something is added over all values of x without q (log π_z comes as often as there are "
                    "values). Means weigh each value by q, and q adds to 1.",
               hint="What is the mean under q of a constant?"),
@@ -770,7 +781,8 @@ label_gap_proof = LongDerivation(
               says="p(x) was lost on the way. Bayes: γ_z(x) = π_z N_z(x)/p(x), so log(N_z/p) has no p(x) "
                    "left over only if you divide by it.",
               hint="Which of the two divergences holds p(x), and with which sign does it come?"),
-        wrong("q left over", _mean("log(q(x)*comp(x, z)/p(x))"), f"-log(pi(z)) + {_mean('log(gamma(x, z)*q(x))')}",
+        wrong("q left over", _mean("log(q(x)*comp(x, "
+                                   "z)/p(x))"), f"-log(pi(z)) + {_mean('log(gamma(x, z)*q(x))')}",
               _mean("log(comp(x, z)/(p(x)*q(x)))"), f"-log(pi(z)) + {_mean('log(gamma(x, z)/q(x))')}",
               _mean("log(q(x)/(p(x)*comp(x, z)))"),
               says="q is left under the logarithm. It stands in both divergences, once with each sign, and "
@@ -782,14 +794,15 @@ label_gap_proof = LongDerivation(
               hint="How many divergences has the given line?"),
         wrong("the divergences added", f"-{_mean('log(q(x)/comp(x, z))')} - {_mean('log(q(x)/p(x))')}",
               f"{_mean('log(q(x)/comp(x, z))')} + {_mean('log(q(x)/p(x))')}",
-              says="The two divergences have the same sign in your line. One of the brackets is subtracted, and "
-                   "its minus turns into a plus.",
+              says="The two divergences have the same sign in your line. One of the brackets is subtracted, "
+                   "and its minus turns into a plus.",
               hint="What is 10 − (7 − 2)?"),
-        wrong("the reconstruction left over", f"rec - log(pi(z)) + {_LABEL}", f"2*rec - log(pi(z)) + {_LABEL}",
+        wrong("the reconstruction left "
+              "over", f"rec - log(pi(z)) + {_LABEL}", f"2*rec - log(pi(z)) + {_LABEL}",
               f"2*rec + {_mean('log(comp(x, z)/p(x))')}", f"rec + {_mean('log(comp(x, z)/p(x))')}",
               says="The reconstruction is left over. It is the same in both, and cancels.",
               hint="How often does `rec` come in the given line, and with which signs?"),
-        wrong("a divergence of labels", f"sum(pi(k)*log(pi(k)/gamma(x, k)) for x in values for k in labels)",
+        wrong("a divergence of labels", "sum(pi(k)*log(pi(k)/gamma(x, k)) for x in values for k in labels)",
               f"{_mean('sum(gamma(x, k)*log(gamma(x, k)/pi(k)) for k in labels)')}",
               f"-sum(pi(k)*log(pi(k)) for k in labels) + {_LABEL}",
               says="You took a mean over the components. One component was read off: z is not averaged "
@@ -810,16 +823,15 @@ label_gap_proof = LongDerivation(
               f"1/pi(z)*{_mean('gamma(x, z)')} + 1", f"-log(pi(z)) + {_mean('gamma(x, z)')}",
               says="A logarithm is missing: responsibilities themselves are averaged.",
               hint="Which function stands in the mean of a divergence?"),
-        wrong("the joint for the component", _mean("log(gamma(x, z)) - log(pi(z)) - log(pi(z))"
-                                                   .replace("log(gamma(x, z)) -", "(log(gamma(x, z)) -") + ")"),
+        wrong("the joint for the component", _mean("(log(gamma(x, z)) - 2*log(pi(z)))"),
               f"-2*log(pi(z)) + {_LABEL}",
               says="log π_z is counted twice. It comes in once, by Bayes' rule.",
               hint="N_z/p = γ_z/π_z: how often is π in it?"),
     ),
-    teaching_notes="Ask what a program reports that conditions on a component drawn at random, and then on the "
-                   "best one. Then average over z ~ p(z | o): the mean gap is the mutual information of image "
-                   "and label, at most log K. The label was read off the image: so log p(o | z) is no more an "
-                   "achievement than an answer copied from the question.")
+    teaching_notes="Ask what a program reports that conditions on a component drawn at random, and then on "
+                   "the best one. Then average over z ~ p(z | o): the mean gap is the mutual information of "
+                   "image and label, at most log K. The label was read off the image: so log p(o | z) is no "
+                   "more an achievement than an answer copied from the question.")
 
 
 # --- how slowly symmetry breaks (derivation) ----------------------------------------------------------------
@@ -874,18 +886,18 @@ saddle_proof = LongDerivation(
     equations=("eq-vg-symmetric", "eq-vg-saddle"),
     statement="""
         Data that are symmetric about 0 and have variance 1, and two components of equal weight at
-        $\\pm\\varepsilon$, both with the variance $1 - \\varepsilon^2$ that is left to them. One EM step moves
-        the right one to $\\varepsilon' = \\sum_n \\gamma(x_n) x_n / \\sum_n \\gamma(x_n)$. Show that
+        $\\pm\\varepsilon$, both with the variance $1 - \\varepsilon^2$ that is left to them. One EM step
+        moves the right one to $\\varepsilon' = \\sum_n \\gamma(x_n) x_n / \\sum_n \\gamma(x_n)$. Show that
 
         $$\\varepsilon' = \\varepsilon + \\Big(1 - \\frac{m_4}{3}\\Big) \\varepsilon^3 + O(\\varepsilon^5),
         \\qquad m_4 = \\mathbb{E}\\, x^4$$
 
-        The factor of $\\varepsilon$ is 1: a small asymmetry neither grows nor dies, at first order. It grows by
-        the cube, and only if $m_4 < 3$, if the data are flatter than a Gaussian. With $u =
-        \\varepsilon/(1 - \\varepsilon^2)$ a responsibility is $\\gamma(x) = (1 + \\tanh(u x))/2$; you may use
-        $\\tanh a = a - a^3/3 + O(a^5)$. The check takes an $\\varepsilon$ near 0.003 and compares nine digits,
-        so terms of order $\\varepsilon^5$ are nothing to it, and a line may leave them out. Fill in the lines
-        marked `...`, or write a chain of your own.""",
+        The factor of $\\varepsilon$ is 1: a small asymmetry neither grows nor dies, at first order. It
+        grows by the cube, and only if $m_4 < 3$, if the data are flatter than a Gaussian. With $u =
+        \\varepsilon/(1 - \\varepsilon^2)$ a responsibility is $\\gamma(x) = (1 + \\tanh(u x))/2$; you may
+        use $\\tanh a = a - a^3/3 + O(a^5)$. The check takes an $\\varepsilon$ near 0.003 and compares nine
+        digits, so terms of order $\\varepsilon^5$ are nothing to it, and a line may leave them out. Fill
+        in the lines marked `...`, or write a chain of your own.""",
     symbols=(("w(x)", "\\tfrac1N", "weight of a value among the data; the weights add to 1"),
              ("values", "x", "all values of the data; with each $x$ also $-x$, equally often"),
              ("eps", "\\varepsilon", "place of the right component; the left one is at `-eps`"),
@@ -906,19 +918,20 @@ saddle_proof = LongDerivation(
     nearly="One more line: use the symmetry in one step, and expand tanh in another.",
     landmarks=(Step("Show the expansion: a line of your own, before the result, in which tanh is replaced by "
                     "its first two terms.", test=_expands),),
-    hints=("Put γ = (1 + tanh(u x))/2 above and below. Which of the sums are 0, since with each x there is −x?",
-           "Below, 1 is left: the sum of the weights. Above, the mean of x tanh(u x). Expand tanh to its cube, "
-           "and take both moments.",
+    hints=("Put γ = (1 + tanh(u x))/2 above and below. Which of the sums are 0, since with each x there is "
+           "−x?",
+           "Below, 1 is left: the sum of the weights. Above, the mean of x tanh(u x). Expand tanh to its "
+           "cube, and take both moments.",
            "u − m₄ u³/3 is left. 1/(1 − ε²) = 1 + ε² + …, so u = ε + ε³ up to ε⁵, and u³ = ε³ up to ε⁵."),
     misconceptions=(
         wrong("tanh for its argument", _over("x*(u*x)"), "u", "eps + eps**3", "eps/(1 - eps**2)",
-              says="tanh a is a − a³/3, and its cube is of the same order as the ε³ that you look for. Without "
-                   "it every asymmetry would grow, in Gaussian data as well.",
+              says="tanh a is a − a³/3, and its cube is of the same order as the ε³ that you look for. "
+                   "Without it every asymmetry would grow, in Gaussian data as well.",
               hint="Which powers of ε does (u x)³ have?"),
         wrong("the variance left at 1", "eps - eps**3*m4/3", _over("x*tanh(eps*x)"),
               _over("x*(eps*x - (eps*x)**3/3)"), "eps - m4*eps**3/3",
-              says="You took u for ε. The components have the variance 1 − ε² only, what lies between them is "
-                   "the rest: u = ε + ε³. Without it, the asymmetry would always die.",
+              says="You took u for ε. The components have the variance 1 − ε² only, what lies between them "
+                   "is the rest: u = ε + ε³. Without it, the asymmetry would always die.",
               hint="The total variance is 1. How much of it is between the components?"),
         wrong("the cube with a plus", "eps + (1 + m4/3)*eps**3", "u + u**3*m4/3",
               _over("x*(u*x + (u*x)**3/3)"),
@@ -937,8 +950,8 @@ saddle_proof = LongDerivation(
                    "larger.",
               hint="x (u x)³ has which power of x?"),
         wrong("the Gaussian's fourth moment", "eps", "u - u**3", "eps + 0*eps**3",
-              says="In your line the cube cancels (m₄ = 3, as for a Gaussian, or terms of third order were left "
-                   "out). The data's own m₄ decides whether the asymmetry grows.",
+              says="In your line the cube cancels (m₄ = 3, as for a Gaussian, or terms of third order were "
+                   "left out). The data's own m₄ decides whether the asymmetry grows.",
               hint="What is m₄ in your instance?"),
         wrong("the cube of x lost or too many", "eps + (1 - sqrt(m4)/3)*eps**3", "eps + (1 - m4**2/3)*eps**3",
               "u - u**3*sqrt(m4)/3", "u - u**3*m4**2/3", "u - u**3*m4/(3*m4**0.5)",
@@ -946,20 +959,23 @@ saddle_proof = LongDerivation(
               hint="x (u x)³ has which power of x?"),
         wrong("u = ε − ε³", "eps - (1 + m4/3)*eps**3", "eps*(1 - eps**2) - eps**3*m4/3",
               _over("x*tanh(x*eps*(1 - eps**2))"),
-              says="1/(1 − ε²) was taken for 1 − ε². It is 1 + ε²: dividing by something below 1 makes larger.",
+              says="1/(1 − ε²) was taken for 1 − ε². It is 1 + ε²: dividing by something below 1 makes "
+                   "larger.",
               hint="What is 1/(1 − 0.01)?"),
-        wrong("half of the exponent", _over("x*tanh(u*x/2)"), "u/2 - (u/2)**3*m4/3", "eps/2 + (1/2 - m4/24)*eps**3",
+        wrong("half of the exponent", _over("x*tanh(u*x/2)"), "u/2 - (u/2)**3*m4/3", "eps/2 + (1/2 - "
+                                                                                     "m4/24)*eps**3",
               says="The argument of tanh is halved. The difference of the two exponents is 2 u x, and the "
                    "sigmoid of 2 a is (1 + tanh a)/2.",
               hint="(x + ε)² − (x − ε)² is what?"),
-        wrong("twice the exponent", _over("x*tanh(2*u*x)"), "2*u - (2*u)**3*m4/3", "2*eps + (2 - 8*m4/3)*eps**3",
+        wrong("twice the exponent", _over("x*tanh(2*u*x)"), "2*u - (2*u)**3*m4/3", "2*eps + (2 - "
+                                                                                   "8*m4/3)*eps**3",
               says="The argument of tanh is doubled. (1 + tanh a)/2 is the sigmoid of 2 a: the 2 is in tanh "
                    "already.",
               hint="(1 + tanh a)/2 = 1/(1 + e to the power of what?)"),
         wrong("γ for tanh", _over("gamma(x)*x"), f"{_over('gamma(x)*x')}/2", "u/2 - u**3*m4/6",
               "eps/2 + (1 - m4/3)*eps**3/2",
-              says="The sum below is ½, the weight of the component. Dividing by it doubles, and takes the ½ of "
-                   "γ away.",
+              says="The sum below is ½, the weight of the component. Dividing by it doubles, and takes the ½ "
+                   "of γ away.",
               hint="What is the mean of γ, by symmetry?"),
         wrong("one added outside of the mean", f"1 + {_over('x*tanh(u*x)')}", "1 + u - u**3*m4/3",
               f"({_over('x*tanh(u*x)')} + 1)/2",
@@ -984,15 +1000,15 @@ saddle_proof = LongDerivation(
               says="A square stands where the cube belongs. tanh is odd: it has no square.",
               hint="If ε becomes −ε, what should ε′ become?"),
         wrong("the sign of the coefficient", "eps - (1 - m4/3)*eps**3", "eps + (m4/3 - 1)*eps**3",
-              says="The sign of the coefficient is turned: flat data (m₄ = 1, two clouds far apart) are those "
-                   "in which an asymmetry grows.",
+              says="The sign of the coefficient is turned: flat data (m₄ = 1, two clouds far apart) are "
+                   "those in which an asymmetry grows.",
               hint="Two points, ±1: m₄ = 1. Should the components part, or meet?"),
         wrong("kurtosis in excess", "eps + (1 - (m4 - 3)/3)*eps**3", "eps + (3 - m4)*eps**3",
               says="Something was subtracted from m₄, or a factor 3 multiplied in. 1 − m₄/3 is (3 − m₄)/3.",
               hint="Bring 1 − m₄/3 on one denominator."),
     ),
-    teaching_notes="Let the class solve dε/dt = c ε³ and read off 1/(2cε₀²) steps: from ε₀ = 0.01 and c = ½ ten "
-                   "thousand. Then ask what a likelihood that has not moved for a hundred steps tells of "
+    teaching_notes="Let the class solve dε/dt = c ε³ and read off 1/(2cε₀²) steps: from ε₀ = 0.01 and c = ½ "
+                   "ten thousand. Then ask what a likelihood that has not moved for a hundred steps tells of "
                    "convergence, and why k-means++ begins elsewhere.")
 
 
@@ -1081,14 +1097,15 @@ def _shares_by_loops(x: Tensor, weights: Tensor, means: Tensor, precisions: Tens
     rows = []
     for point in x.tolist():
         scores = []
-        for weight, root, mean, precision in zip(weights.tolist(), roots, means.tolist(), precisions.tolist()):
+        parts = zip(weights.tolist(), roots, means.tolist(), precisions.tolist())
+        for weight, root, mean, precision in parts:
             apart = [a - b for a, b in zip(point, mean)]
             distance = math.fsum(a * entry * b for a, row in zip(apart, precision)
                                  for entry, b in zip(row, apart))
             scores.append(math.log(weight) + root - distance / 2)
         top = max(scores)
-        parts = [math.exp(score - top) for score in scores]
-        rows.append([part / math.fsum(parts) for part in parts])
+        joint = [math.exp(score - top) for score in scores]
+        rows.append([part / math.fsum(joint) for part in joint])
     return _float(*rows)
 
 
@@ -1121,29 +1138,41 @@ def _beside(rule: Callable[[Tensor, Tensor], Tensor]) -> Callable:
     return mutant
 
 
+def _with_two_pi(end: Callable[[Tensor], Tensor]) -> Callable:
+    """A mutant with another last step, on densities with their (2π)^(−L/2)."""
+    def mutant(x: Tensor, *mixture: Tensor) -> Tensor:
+        return _scored(end=lambda score: end(score - x.shape[1] * LOG_TWO_PI / 2))(x, *mixture)
+    return mutant
+
+
 @code_exercise(
     GradualExercise, title="Responsibilities, far from everything", difficulty=1, minutes=10, points=3,
     equations=("eq-vg-log-joint", "eq-vg-responsibility", "eq-vg-logsumexp"),
     statement="""
         Compute the share of every component in every point,
 
-        $$\\gamma_k(x) = \\frac{\\pi_k \\mathcal{N}(x;\\, \\mu_k, \\Lambda_k^{-1})}{\\sum_j \\pi_j
-        \\mathcal{N}(x;\\, \\mu_j, \\Lambda_j^{-1})}, \\qquad \\log \\mathcal{N} = \\tfrac12 \\log |\\Lambda| -
-        \\tfrac12 L \\log 2\\pi - \\tfrac12 (x - \\mu)^\\top \\Lambda (x - \\mu)$$
+        $$\\begin{aligned}
+        \\gamma_k(x) &= \\frac{\\pi_k \\mathcal{N}(x;\\, \\mu_k, \\Lambda_k^{-1})}{\\sum_j \\pi_j
+        \\mathcal{N}(x;\\, \\mu_j, \\Lambda_j^{-1})} \\\\
+        \\log \\mathcal{N}(x;\\, \\mu, \\Lambda^{-1}) &= \\tfrac12 \\log |\\Lambda| - \\tfrac12 L \\log 2\\pi -
+        \\tfrac12 (x - \\mu)^\\top \\Lambda (x - \\mu)
+        \\end{aligned}$$
 
-        `x` holds points, `(points, L)`; `weights` the $\\pi_k$, `(K,)`; `means` is `(K, L)` and `precisions`
-        are the $\\Lambda_k$, `(K, L, L)`. The answer is `(points, K)`, and each of its rows adds to 1. In two
-        of the cases some points lie a thousand away: there every density is 0 in floating point, and the
-        shares are not.""",
+        `x` holds points, `(points, L)`; `weights` the $\\pi_k$, `(K,)`; `means` is `(K, L)` and
+        `precisions` are the $\\Lambda_k$, `(K, L, L)`. The answer is `(points, K)`, and each of its rows
+        adds to 1. In two of the cases some points lie a thousand away: there every density is 0 in
+        floating point, and the shares are not.""",
     hints=("Stay with logarithms: log π_k + log N for each point and component, a table of points × K. What "
            "turns such a table into shares?",
            "A softmax over the components. Subtract the largest number of each row before exp (or use "
            "`torch.softmax`, which does): what it is cancels in the quotient.",
-           "`apart = x[:, None] - means`; the distances are `torch.einsum('nki,kij,nkj->nk', apart, precisions, "
-           "apart)`; then `(weights.log() + torch.logdet(precisions) / 2 - distances / 2).softmax(1)`."),
+           "`apart = x[:, None] - means`; the distances are `torch.einsum('nki,kij,nkj->nk', apart, "
+           "precisions, apart)`; then `(weights.log() + torch.logdet(precisions) / 2 - distances / "
+           "2).softmax(1)`."),
     truth=_shares_by_loops, cases=_clouds,
     level=lambda x, *mixture: int(x.abs().max() > 100),
-    must=(("shares are between 0 and 1.", lambda yours, *case: ((yours >= -1e-6) & (yours <= 1 + 1e-6)).all()),
+    must=(("shares are between 0 and "
+           "1.", lambda yours, *case: ((yours >= -1e-6) & (yours <= 1 + 1e-6)).all()),
           ("each row adds to 1.", lambda yours, *case: (yours.sum(1) - 1).abs().max() < 1e-4)),
     on_the_way=lambda x, weights, means, precisions: {
         "squared distances": _distances(x, means, precisions),
@@ -1185,28 +1214,27 @@ def _beside(rule: Callable[[Tensor, Tensor], Tensor]) -> Callable:
         wrong("covariance for precision",
               _scored(distance=lambda x, m, p: _distances(x, m, torch.linalg.inv(p))),
               _scored(distance=lambda x, m, p: _distances(x, m, torch.linalg.inv(p)), root=-0.5),
-              says="You inverted `precisions` (or divided by them), as if they were covariances. Λ multiplies "
-                   "the squares.",
+              says="You inverted `precisions` (or divided by them), as if they were covariances. Λ "
+                   "multiplies the squares.",
               hint="A sharp component has a large Λ. Is a point one unit away far from it, or near?"),
         wrong("diagonal only", _scored(distance=lambda x, m, p: _distances(x, m, torch.diag_embed(
               p.diagonal(dim1=1, dim2=2)))),
               says="You used the diagonal of Λ only. What stands beside it tilts the ellipse.",
               hint="How many products has (x − μ)ᵀ Λ (x − μ) in two dimensions?"),
         wrong("normalised over the points", _scored(end=lambda score: score.softmax(0)),
-              says="Your columns add to 1: you normalised over the points. Each point divides itself among the "
-                   "components.",
+              says="Your columns add to 1: you normalised over the points. Each point divides itself among "
+                   "the components.",
               hint="Which dimension of your table is K?"),
-        wrong("normalised over everything", _scored(end=lambda score: score.flatten().softmax(0).view_as(score)),
+        wrong("normalised over "
+              "everything", _scored(end=lambda score: score.flatten().softmax(0).view_as(score)),
               says="All of your numbers together add to 1. Each row should.",
               hint="Over which dimension does the sum in the denominator run?"),
-        wrong("not normalised",
-              lambda x, w, m, p: _scored(end=lambda score: (score - x.shape[1] * LOG_TWO_PI / 2).exp())(x, w, m, p),
-              _scored(end=torch.exp),
+        wrong("not normalised", _with_two_pi(torch.exp), _scored(end=torch.exp),
               says="These are π times the densities, before the division by their sum.",
               hint="What should each row add to?"),
         wrong("weights after the division", _beside(lambda score, w: score.softmax(1) * w),
-              says="You multiplied by π after dividing: the rows no longer add to 1. π belongs into the sum as "
-                   "well.",
+              says="You multiplied by π after dividing: the rows no longer add to 1. π belongs into the sum "
+                   "as well.",
               hint="What do your rows add to?"),
         wrong("weights not taken as a logarithm", _beside(lambda score, w: (score + w).softmax(1)),
               _beside(lambda score, w: (score * w).softmax(1)),
@@ -1215,15 +1243,16 @@ def _beside(rule: Callable[[Tensor, Tensor], Tensor]) -> Callable:
         wrong("weights twice", _scored(weight=2), _beside(lambda score, w: (score - w.log()).softmax(1)),
               says="π counts twice (or divides) in your answer.",
               hint="How often does π_k stand above the line?"),
-        wrong("logarithms returned", _scored(end=lambda score: score.log_softmax(1)), _scored(end=lambda s: s),
-              lambda x, w, m, p: _scored(end=lambda score: score - x.shape[1] * LOG_TWO_PI / 2)(x, w, m, p),
+        wrong("logarithms "
+              "returned", _scored(end=lambda score: score.log_softmax(1)), _scored(end=lambda s: s),
+              _with_two_pi(lambda score: score),
               says="You returned logarithms. Shares are asked for.",
               hint="Between which two numbers does a share lie?"),
         wrong("softmax twice", _scored(end=lambda score: score.softmax(1).softmax(1)),
               says="A softmax of a softmax: the shares are nearly even now.",
               hint="What does softmax make of (1, 0)?"),
         wrong("the most probable alone",
-              _scored(end=lambda score: torch.nn.functional.one_hot(score.argmax(1), score.shape[1]).double()),
+              _scored(end=lambda score: one_hot(score.argmax(1), score.shape[1]).double()),
               says="Each point is given to one component in whole. These are labels, not shares.",
               hint="A point in the middle of two equal components: what are its shares?"),
         wrong("shares of the distance", _scored(end=lambda score: score / score.sum(1, keepdim=True)),
@@ -1233,38 +1262,40 @@ def _beside(rule: Callable[[Tensor, Tensor], Tensor]) -> Callable:
               hint="Where in your answer is an exponential?"),
         wrong("one mean share for all", _scored(end=lambda score: score.softmax(1).mean(0)),
               _scored(end=lambda score: score.softmax(1).sum(0)),
-              says="You averaged (or added) over the points. That is the new weight, n_k/N, of an M-step; each "
-                   "point has shares of its own.",
+              says="You averaged (or added) over the points. That is the new weight, n_k/N, of an M-step; "
+                   "each point has shares of its own.",
               hint="How many numbers should come out for 3 points and 2 components?"),
         wrong("the largest of each column",
               _scored(end=lambda score: _plain(score, lift=lambda s: s.max(0, keepdim=True).values)),
-              says="You took the largest number of each component out, over the points. What is taken out must "
-                   "be the same for all components of a point, or it does not cancel.",
+              says="You took the largest number of each component out, over the points. What is taken out "
+                   "must be the same for all components of a point, or it does not cancel.",
               hint="Along which dimension did you take the maximum?"),
-        wrong("densities underflow", _scored(end=_plain),
-              lambda x, w, m, p: _scored(end=lambda score: _plain(score - x.shape[1] * LOG_TWO_PI / 2))(x, w, m, p),
-              says="Right for near points. Far away every density is 0 in floating point, and 0 is divided by 0.",
+        wrong("densities underflow", _scored(end=_plain), _with_two_pi(_plain),
+              says="Right for near points. Far away every density is 0 in floating point, and 0 is divided "
+                   "by 0.",
               hint="Which number may you subtract from all logarithms of one point?", credit=0.5),
         wrong("the largest of all points", _scored(end=lambda score: _plain(score, lift=torch.max)),
-              says="You subtracted one number from all points' logarithms, that of the nearest point. For the "
-                   "far ones nothing is gained: their densities are still 0.",
+              says="You subtracted one number from all points' logarithms, that of the nearest point. For "
+                   "the far ones nothing is gained: their densities are still 0.",
               hint="Which point needs which number?", credit=0.5),
         wrong("a small number in the denominator",
-              *(_scored(end=lambda score, e=e: _plain(score, e)) for e in (1e-6, 1e-8, 1e-10, 1e-12, 1e-20, 1e-300)),
+              *(_scored(end=lambda score, e=e: _plain(score, e))
+                for e in (1e-6, 1e-8, 1e-10, 1e-12, 1e-20, 1e-300)),
               _scored(end=lambda score: _plain(score).nan_to_num(0)),
               says="A small number in the denominator hides the division by 0, and gives shares of 0: a far "
                    "point belongs to nobody, and its row adds to 0.",
               hint="What should each row add to, far away as well?", credit=0.25),
         wrong("logarithms cut off",
-              *(_scored(end=lambda score, c=c: _plain(score.clamp(min=c))) for c in (-745, -700, -500, -100, -88, -50)),
+              *(_scored(end=lambda score, c=c: _plain(score.clamp(min=c)))
+                for c in (-745, -700, -500, -100, -88, -50)),
               _scored(end=lambda score: _plain(score).nan_to_num(0) + _plain(score).isnan() / score.shape[1]),
-              says="Cutting the logarithms off makes all far components equally likely. Far away the shares are "
-                   "as sharp as ever.",
+              says="Cutting the logarithms off makes all far components equally likely. Far away the shares "
+                   "are as sharp as ever.",
               hint="1,000 away, is the difference of two logarithms small?", credit=0.25),
     ),
-    teaching_notes="Let the class print the largest logarithm of each row beside the smallest float32 that exp "
-                   "can give, −103. Then ask where a point a thousand away belongs: to the widest component in "
-                   "its direction, whoever is nearest.")
+    teaching_notes="Let the class print the largest logarithm of each row beside the smallest float32 that "
+                   "exp can give, −103. Then ask where a point a thousand away belongs: to the widest "
+                   "component in its direction, whoever is nearest.")
 def responsibility(x: torch.Tensor, weights: torch.Tensor, means: torch.Tensor,
                    precisions: torch.Tensor) -> torch.Tensor:
     """Share of each component in each point, (points, K); rows add to 1.
@@ -1291,8 +1322,8 @@ def _observed(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, floa
 def _one_component(points: int, dimensions: int, generator: torch.Generator) -> tuple:
     share = torch.tensor(_tenths(generator, 1, 9, points), dtype=torch.float64)
     kappa, nu = (_positive(generator, low=2, high=40).item() for _ in range(2))
-    return (_signed(generator, points, dimensions, most=30), share, kappa + 0.05, _signed(generator, dimensions),
-            _definite(generator, 1, dimensions)[0], dimensions + nu)
+    return (_signed(generator, points, dimensions, most=30), share, kappa + 0.05,
+            _signed(generator, dimensions), _definite(generator, 1, dimensions)[0], dimensions + nu)
 
 
 def _by_one_point_after_the_other(x: Tensor, share: Tensor, kappa: float, mean: Tensor, inverse_scale: Tensor,
@@ -1368,6 +1399,17 @@ def _scale(rule: Callable[[Counts], Tensor]) -> Slip:
     return _slip(scale=lambda c: c.inverse_scale + rule(c))
 
 
+def _naive(*case: object) -> tuple[Tensor, ...]:
+    """The right rule, with a mean that is 0/0 where all shares are 0."""
+    return tuple(Counts(*case).right().values())
+
+
+def _scale_of(row: Tensor, x: Tensor) -> Tensor:
+    """The matrix among the four parts that stand in one row."""
+    size = x.shape[1]
+    return row[1 + size:-1].view(size, size)
+
+
 @code_exercise(
     PartwiseExercise, title="From points to posterior", difficulty=2, minutes=15, points=4,
     equations=("eq-vg-posterior-mean", "eq-vg-posterior-scale", "eq-vg-vb-m-step"),
@@ -1379,18 +1421,21 @@ def _scale(rule: Callable[[Counts], Tensor]) -> Slip:
         \\mathcal{N}(m, (\\kappa \\Lambda)^{-1})$, and a share $r_n$ in each of a few points. Compute its
         posterior,
 
-        $$\\kappa_k = \\kappa + n, \\quad m_k = \\frac{\\kappa m + n \\bar x}{\\kappa + n}, \\quad W_k^{-1} =
-        W^{-1} + S + \\frac{\\kappa n}{\\kappa + n} (\\bar x - m)(\\bar x - m)^\\top, \\quad \\nu_k = \\nu + n$$
+        $$\\begin{aligned}
+        \\kappa_k &= \\kappa + n, \\qquad m_k = \\frac{\\kappa m + n \\bar x}{\\kappa + n}, \\qquad
+        \\nu_k = \\nu + n, \\\\
+        W_k^{-1} &= W^{-1} + S + \\frac{\\kappa n}{\\kappa + n} (\\bar x - m)(\\bar x - m)^\\top
+        \\end{aligned}$$
 
-        with $n = \\sum_n r_n$, $\\bar x = \\frac1n \\sum_n r_n x_n$ and $S = \\sum_n r_n (x_n - \\bar x)(x_n -
-        \\bar x)^\\top$. `x` is `(points, L)`, `share` holds the $r_n$, `(points,)`; `mean` is $m$, `(L,)`, and
-        `inverse_scale` is $W^{-1}$, `(L, L)`. Return the four in this order. Shares of 0 and 1 are the labels
-        of a Gibbs sweep. In two of the cases all shares are 0: then nothing was learnt, and the posterior is
-        the prior.""",
+        with $n = \\sum_n r_n$, $\\bar x = \\frac1n \\sum_n r_n x_n$ and $S = \\sum_n r_n (x_n - \\bar
+        x)(x_n - \\bar x)^\\top$. `x` is `(points, L)`, `share` holds the $r_n$, `(points,)`; `mean` is
+        $m$, `(L,)`, and `inverse_scale` is $W^{-1}$, `(L, L)`. Return `kappa_k`, `mean_k`, `inverse_scale_k` and `nu_k`, in this order. Shares of 0
+        and 1 are the labels of a Gibbs sweep. In two of the cases all shares are 0: then nothing was
+        learnt, and the posterior is the prior.""",
     hints=("Four numbers sum up the points: n, x̄ and S, all with the shares as weights. What should each of "
            "them be if all shares are 0?",
-           "`n = share.sum()`; a mean that survives n = 0 is `share @ x / n.clamp(min=1e-300)`; the scatter is "
-           "`(share[:, None] * apart).T @ apart` with `apart = x - xbar`.",
+           "`n = share.sum()`; a mean that survives n = 0 is `share @ x / n.clamp(min=1e-300)`; the scatter "
+           "is `(share[:, None] * apart).T @ apart` with `apart = x - xbar`.",
            "`pull = kappa * n / (kappa + n) * torch.outer(xbar - mean, xbar - mean)`; return `kappa + n`, "
            "`(kappa * mean + n * xbar) / (kappa + n)`, `inverse_scale + scatter + pull` and `nu + n`."),
     truth=_by_one_point_after_the_other, cases=_observed,
@@ -1398,13 +1443,13 @@ def _scale(rule: Callable[[Counts], Tensor]) -> Slip:
     alike=lambda x, *rest: x.shape[0] == x.shape[1],
     must=(("`kappa_k` grows by as much as `nu_k`.",
            lambda yours, x, share, kappa, mean, scale, nu: abs(yours[0] - kappa - yours[-1] + nu) < 1e-3),
-          ("`inverse_scale_k` is symmetric.", lambda yours, x, *rest: torch.allclose(
-              yours[1 + x.shape[1]:-1].view(x.shape[1], -1), yours[1 + x.shape[1]:-1].view(x.shape[1], -1).T)),
+          ("`inverse_scale_k` is symmetric.",
+           lambda yours, x, *rest: torch.allclose(_scale_of(yours, x), _scale_of(yours, x).T)),
           ("the trace of `inverse_scale_k` does not shrink: points are spread, or teach nothing.",
            lambda yours, x, share, kappa, mean, scale, nu:
-           yours[1 + x.shape[1]:-1].view(x.shape[1], -1).trace() > scale.trace() - 1e-6)),
-    on_the_way=lambda *case: {
-        "n": case[1].sum(), "x̄": Counts(*case).xbar, "S": Counts(*case).scatter(), "pull": Counts(*case).pull},
+           _scale_of(yours, x).trace() > scale.trace() - 1e-6)),
+    on_the_way=lambda *case: {"n": case[1].sum(), "x̄": Counts(*case).xbar, "S": Counts(*case).scatter(),
+                              "pull": Counts(*case).pull},
     misconceptions=(
         wrong("κ unchanged", _slip(kappa=lambda c: _float(c.kappa)),
               _slip(kappa=lambda c: _float(c.kappa), mean=lambda c: c.mean),
@@ -1421,10 +1466,11 @@ def _scale(rule: Callable[[Counts], Tensor]) -> Slip:
               says="ν + n − 1: as in an unbiased variance. The mean has a prior of its own here, and nothing "
                    "has to be paid for it.",
               hint="What is the posterior after no points at all?"),
-        wrong("the power for the degrees", _slip(nu=lambda c: c.nu + c.n / 2), _slip(nu=lambda c: c.nu + 2 * c.n),
+        wrong("the power for the "
+              "degrees", _slip(nu=lambda c: c.nu + c.n / 2), _slip(nu=lambda c: c.nu + 2 * c.n),
               _slip(nu=lambda c: c.nu + c.n * len(c.mean)),
-              says="The degrees of freedom grow by another multiple of n. Each point brings |Λ| to the power ½, "
-                   "and the Wishart law has (ν − L − 1)/2 there: so ν grows by 1 a point.",
+              says="The degrees of freedom grow by another multiple of n. Each point brings |Λ| to the power "
+                   "½, and the Wishart law has (ν − L − 1)/2 there: so ν grows by 1 a point.",
               hint="(ν_k − L − 1)/2 = (ν − L − 1)/2 + n/2: what is ν_k?"),
         wrong("points counted, not shares",
               _slip(kappa=lambda c: c.kappa + _float(len(c.x)).squeeze(), nu=lambda c: c.nu + len(c.x)),
@@ -1436,16 +1482,16 @@ def _scale(rule: Callable[[Counts], Tensor]) -> Slip:
               says="Every point counts in whole in your answer. n is the sum of the shares.",
               hint="What does `share.sum()` give in the case shown?"),
         wrong("shares scaled to 1", _of_other(lambda c: replace(c, share=c.share / c.n)),
-              says="You divided the shares by their sum: all points together count as one. The shares say how "
-                   "much each point counts.",
+              says="You divided the shares by their sum: all points together count as one. The shares say "
+                   "how much each point counts.",
               hint="Should a hundred points weigh more than ten?"),
         wrong("mean without shares",
               _slip(mean=lambda c: (c.kappa * c.mean + c.n * c.x.mean(0)) / (c.kappa + c.n)),
               _slip(mean=lambda c: (c.kappa * c.mean + c.n * c.x.mean(0)) / (c.kappa + c.n),
                     scale=lambda c: c.inverse_scale + c.scatter(c.x.mean(0)) + c.kappa * c.n / (c.kappa + c.n)
                     * _outer(c.x.mean(0) - c.mean)),
-              says="x̄ is the plain mean of all points. A point that hardly belongs to the component must hardly "
-                   "pull at its mean.",
+              says="x̄ is the plain mean of all points. A point that hardly belongs to the component must "
+                   "hardly pull at its mean.",
               hint="Where in your mean does `share` stand?"),
         wrong("the points' mean alone", _slip(mean=lambda c: c.xbar),
               says="m_k is the points' mean: the prior's is forgotten.",
@@ -1473,7 +1519,8 @@ def _scale(rule: Callable[[Counts], Tensor]) -> Slip:
         wrong("the scatter forgotten", _scale(lambda c: c.pull),
               says="S is missing: the points are more than their mean.",
               hint="Two points on both sides of m, equally far: what do they tell of the spread?"),
-        wrong("the pull with another weight", *(_scale(lambda c, f=f: c.scatter() + f(c) * _outer(c.xbar - c.mean))
+        wrong("the pull with another "
+              "weight", *(_scale(lambda c, f=f: c.scatter() + f(c) * _outer(c.xbar - c.mean))
               for f in (lambda c: c.kappa * c.n, lambda c: c.kappa, lambda c: 1.0,
                         lambda c: (c.kappa + c.n) / (c.kappa * c.n), lambda c: c.n / (c.kappa + c.n),
                         lambda c: c.kappa / (c.kappa + c.n), lambda c: c.kappa + c.n)),
@@ -1482,25 +1529,26 @@ def _scale(rule: Callable[[Counts], Tensor]) -> Slip:
         wrong("the pull from the new mean",
               _scale(lambda c: c.scatter() + c.kappa * c.n / (c.kappa + c.n) * _outer(c.xbar - c.new_mean)),
               _scale(lambda c: c.scatter() + c.kappa * c.n / (c.kappa + c.n) * _outer(c.new_mean - c.mean)),
-              says="`mean` had become m_k before you measured the distance (or x̄ had). It is that of the points' "
-                   "mean from the prior's.",
+              says="`mean` had become m_k before you measured the distance (or x̄ had). It is that of the "
+                   "points' mean from the prior's.",
               hint="In which order do your lines assign?"),
         wrong("scatter about another centre", _scale(lambda c: c.scatter(c.mean)),
               _scale(lambda c: c.scatter(c.new_mean)), _scale(lambda c: c.scatter(c.mean) + c.pull),
               _scale(lambda c: c.scatter(c.new_mean) + c.pull),
-              says="S is measured from m or m_k (or the pull has the weight n, which comes to the same). S is the "
-                   "spread about the points' own mean; how far that is from m is the other term.",
+              says="S is measured from m or m_k (or the pull has the weight n, which comes to the same). S "
+                   "is the spread about the points' own mean; how far that is from m is the other term.",
               hint="What is S of a single point?"),
         wrong("raw second moments", _scale(lambda c: c.scatter(torch.zeros_like(c.mean))),
               _scale(lambda c: c.scatter(torch.zeros_like(c.mean)) + c.pull),
               _scale(lambda c: c.scatter(torch.zeros_like(c.mean)) + c.kappa * _outer(c.mean)),
-              says="Σ r x xᵀ is measured from 0: move all points and m by the same vector, and W⁻¹ would change. "
-                   "(W⁻¹ + Σ r x xᵀ + κ m mᵀ − κ_k m_k m_kᵀ would be right, and lose digits.)",
+              says="Σ r x xᵀ is measured from 0: move all points and m by the same vector, and W⁻¹ would "
+                   "change. (W⁻¹ + Σ r x xᵀ + κ m mᵀ − κ_k m_k m_kᵀ would be right, and lose digits.)",
               hint="Does your W_k⁻¹ depend on where the origin is?"),
         wrong("covariance for scatter", _scale(lambda c: c.scatter() / c.n + c.pull),
-              _scale(lambda c: c.scatter() / len(c.x) + c.pull), _scale(lambda c: (c.scatter() + c.pull) / c.n),
-              says="S was divided by the number of points. It is the sum of squares: ten times the points weigh "
-                   "ten times as much.",
+              _scale(lambda c: c.scatter() / len(c.x) + c.pull),
+              _scale(lambda c: (c.scatter() + c.pull) / c.n),
+              says="S was divided by the number of points. It is the sum of squares: ten times the points "
+                   "weigh ten times as much.",
               hint="Is S a sum or a mean?"),
         wrong("shares squared", _scale(lambda c: (c.share[:, None] * (c.x - c.xbar)).T
                                        @ (c.share[:, None] * (c.x - c.xbar)) + c.pull),
@@ -1512,34 +1560,35 @@ def _scale(rule: Callable[[Counts], Tensor]) -> Slip:
         wrong("squares only", _scale(lambda c: torch.diag(c.scatter().diagonal()) + c.pull),
               _scale(lambda c: c.scatter() + torch.diag(c.pull.diagonal())),
               _scale(lambda c: c.scatter() + (c.kappa * c.n / (c.kappa + c.n) * (c.xbar - c.mean)**2)),
-              says="A product of two vectors was taken number by number, and spread over the rows (or put on the "
-                   "diagonal). (x̄ − m)(x̄ − m)ᵀ is a matrix of all products.",
+              says="A product of two vectors was taken number by number, and spread over the rows (or put on "
+                   "the diagonal). (x̄ − m)(x̄ − m)ᵀ is a matrix of all products.",
               hint="Which number stands in row 0, column 1?"),
         wrong("an inner product", _scale(lambda c: c.scatter() + c.kappa * c.n / (c.kappa + c.n)
                                          * (c.xbar - c.mean).square().sum()),
-              says="`(xbar - mean) @ (xbar - mean)` is one number, the sum of the squares. A matrix is asked for, "
-                   "`torch.outer`.",
+              says="`(xbar - mean) @ (xbar - mean)` is one number, the sum of the squares. A matrix is asked "
+                   "for, `torch.outer`.",
               hint="Of which shape is a column times a row?"),
         wrong("the scale for its inverse", _slip(scale=lambda c: torch.linalg.inv(
               c.inverse_scale + c.scatter() + c.pull)),
               _slip(scale=lambda c: torch.linalg.inv(c.inverse_scale) + c.scatter() + c.pull),
-              says="You inverted W⁻¹, before or after. It comes in inverse, scatters are added to it, and it goes "
-                   "out inverse.",
+              says="You inverted W⁻¹, before or after. It comes in inverse, scatters are added to it, and it "
+                   "goes out inverse.",
               hint="What is asked for, W_k or W_k⁻¹?"),
-        wrong("the mean covariance", _slip(scale=lambda c: (c.inverse_scale + c.scatter() + c.pull) / (c.nu + c.n)),
+        wrong("the mean "
+              "covariance", _slip(scale=lambda c: (c.inverse_scale + c.scatter() + c.pull) / (c.nu + c.n)),
               says="You divided by ν_k: that is 1/E Λ, a covariance to look at, not the parameter.",
               hint="Where in the statement is W_k⁻¹ divided?"),
         wrong("the prior's scale forgotten", _slip(scale=lambda c: c.scatter() + c.pull),
               says="W⁻¹ of the prior is lost: with few points the matrix has no inverse.",
               hint="What is the posterior after no points at all?"),
-        wrong("an empty component", Slip(lambda *case: _naive(*case)),
+        wrong("an empty component", Slip(_naive),
               says="Right where there are points. Where all shares are 0, the mean is 0/0: NaN. It takes one "
                    "component that nobody wants to spoil the whole chain.",
               hint="n x̄ is 0 there, whatever x̄ is. How can x̄ be kept finite?", credit=0.75),
     ),
-    teaching_notes="Let the class take the points in another order, and one by one: the same posterior (that is "
-                   "how this check computes its truth). Then let them add ten points with share ½ and five with "
-                   "share 1 in the same places, and compare.")
+    teaching_notes="Let the class take the points in another order, and one by one: the same posterior (that "
+                   "is how this check computes its truth). Then let them add ten points with share ½ and "
+                   "five with share 1 in the same places, and compare.")
 def posterior(x: torch.Tensor, share: torch.Tensor, kappa: float, mean: torch.Tensor,
               inverse_scale: torch.Tensor, nu: float) -> tuple:
     """The posterior of one component: kappa_k, mean_k, inverse_scale_k, nu_k.
@@ -1556,15 +1605,10 @@ def posterior(x: torch.Tensor, share: torch.Tensor, kappa: float, mean: torch.Te
     return kappa + n, mean_k, inverse_scale + scatter + pull, nu + n
 
 
-def _naive(*case: object) -> tuple[Tensor, ...]:
-    """The right rule, with a mean that is 0/0 where all shares are 0."""
-    return tuple(Counts(*case).right().values())
-
-
 # --- a divergence, from above and below ---------------------------------------------------------------------
 
 def _encoded(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
-    """(mean, log_variance, weights, means, variances); then images that are encoded far from all components."""
+    """(mean, log_variance, weights, means, variances); then images that are encoded far from everything."""
     for batch, components, latent in ((1, 2, 1), (2, 3, 1), (1, 2, 2), (3, 2, 2), (2, 3, 2), (3, 3, 3)):
         yield (_signed(generator, batch, latent), _signed(generator, batch, latent, most=24),
                *_diagonal(generator, components, latent))
@@ -1668,34 +1712,43 @@ def _of_entropy(entropy: Callable[[Code], Tensor]) -> Slip:
     return _bound(lambda c: entropy(c) - c.sum(c.exact), lambda c: entropy(c) - c.sum(c.widened))
 
 
+def _log_mean_of_reverse(c: Code) -> Tensor:
+    """−log Σ π_k exp(−KL(N_k ‖ q)), (batch,)."""
+    squares = (c.mean[:, None] - c.means).square()
+    width = c.s2[:, None]
+    reverse = 0.5 * ((c.variances + squares) / width - 1 + width.log() - c.variances.log()).sum(-1)
+    return -c.sum(-reverse)
+
+
 @code_exercise(
     PartwiseExercise, title="A divergence, from above and below", difficulty=2, minutes=18, points=4,
     equations=("eq-vg-expected-log-joint", "eq-vg-kl-above", "eq-vg-kl-below"),
     parts=("above", "below"), shapes=lambda mean, *rest: ((len(mean),),) * 2,
     sizes=lambda numbers: (numbers // 2,) * 2,
     statement="""
-        The divergence of an encoder's law $q = \\mathcal{N}(c, \\operatorname{diag} s^2)$ from a mixture has no
-        closed form. Compute, for each image of a batch, a number that is never below it and one that is never
-        above it,
+        The divergence of an encoder's law $q = \\mathcal{N}(c, \\operatorname{diag} s^2)$ from a mixture
+        has no closed form. Compute, for each image of a batch, a number that is never below it and one
+        that is never above it,
 
         $$\\begin{aligned}
-        \\text{above} &= -H(q) - \\log \\sum_k \\pi_k\\, e^{\\mathbb{E}_q \\log \\mathcal{N}_k(x)} \\\\
-        \\text{below} &= -H(q) - \\log \\sum_k \\pi_k \\int q(x)\\, \\mathcal{N}_k(x)\\, dx
+        \\text{above} &= -\\mathcal{H}(q) - \\log \\sum_k \\pi_k\\,
+        e^{\\mathbb{E}_q \\log \\mathcal{N}_k(x)} \\\\
+        \\text{below} &= -\\mathcal{H}(q) - \\log \\sum_k \\pi_k \\int q(x)\\, \\mathcal{N}_k(x)\\, dx
         \\end{aligned}$$
 
         The components have diagonal covariances: $v_{kj}$ is the variance of unit $j$, `variances`, `(K,
         latent)`. `mean` is $c$ and `log_variance` is $\\log s^2$, both `(batch, latent)`. All you need:
-        $\\mathbb{E}_q (x_j - \\mu)^2 = (c_j - \\mu)^2 + s_j^2$, the integral of a product of two Gaussians,
-        $\\int q\\, \\mathcal{N}_k\\, dx = \\mathcal{N}(c;\\, \\mu_k, v_k + s^2)$, and $H(q) = \\frac12 \\sum_j
-        (\\log 2\\pi s_j^2 + 1)$. Return `above` and `below`, both `(batch,)`. In two of the cases an image is
-        encoded far away from all components.""",
-    hints=("Both begin with −H(q) and end with a sum over the components under a logarithm. Write the table of "
-           "log-densities, batch × K, that is summed in each.",
-           "Above: log N(c; μ_k, v_k) − ½ Σ_j s_j²/v_kj. Below: log N(c; μ_k, v_k + s²). Add log π_k, and use "
-           "`logsumexp` over the components.",
-           "With `apart = (mean[:, None] - means).square()` and `s2 = log_variance.exp()[:, None]`: above needs "
-           "`-((2 * pi * variances).log() + (apart + s2) / variances).sum(-1) / 2`, below the same with "
-           "`variances + s2` for the variances and `apart` alone."),
+        $\\mathbb{E}_q (x_j - \\mu)^2 = (c_j - \\mu)^2 + s_j^2$, the integral of a product of two
+        Gaussians, $\\int q\\, \\mathcal{N}_k\\, dx = \\mathcal{N}(c;\\, \\mu_k, v_k + s^2)$, and
+        $\\mathcal{H}(q) = \\frac12 \\sum_j (\\log 2\\pi s_j^2 + 1)$. Return `above` and `below`, both
+        `(batch,)`. In two of the cases an image is encoded far away from all components.""",
+    hints=("Both begin with −H(q) and end with a sum over the components under a logarithm. Write the table "
+           "of log-densities, batch × K, that is summed in each.",
+           "Above: log N(c; μ_k, v_k) − ½ Σ_j s_j²/v_kj. Below: log N(c; μ_k, v_k + s²). Add log π_k, and "
+           "use `logsumexp` over the components.",
+           "With `apart = (mean[:, None] - means).square()` and `s2 = log_variance.exp()[:, None]`: above "
+           "needs `-((2 * pi * variances).log() + (apart + s2) / variances).sum(-1) / 2`, below the same "
+           "with `variances + s2` for the variances and `apart` alone."),
     truth=_bounds_by_grids, cases=_encoded, level=lambda mean, *rest: int(mean.abs().max() > 30),
     alike=lambda mean, log_variance, weights, *rest: len(mean) == len(weights),
     must=(("`above` is never below `below`.",
@@ -1706,19 +1759,22 @@ def _of_entropy(entropy: Callable[[Code], Tensor]) -> Slip:
                               "log of the integrals": Code(*case).widened},
     misconceptions=(
         wrong("entropy forgotten", _of_entropy(lambda c: torch.zeros_like(c.entropy)),
-              says="−H(q) is missing: this is a cross-entropy. Without it a q that shrinks to a point would be "
-                   "the best.",
+              says="−H(q) is missing: this is a cross-entropy. Without it a q that shrinks to a point would "
+                   "be the best.",
               hint="What is the divergence of q from itself?"),
         wrong("entropy with a plus", _of_entropy(lambda c: c.entropy),
-              says="The entropy has the wrong sign: a wide q is rewarded by a divergence, which holds minus H.",
+              says="The entropy has the wrong sign: a wide q is rewarded by a divergence, which holds minus "
+                   "H.",
               hint="E_q log q: is that H, or −H?"),
         wrong("entropy without its 1", _of_entropy(lambda c: len(c.means[0]) / 2 - c.entropy),
-              says="The entropy has lost its ½ for each unit: it is −E log q, and the exponent of q has the mean "
-                   "−½.",
+              says="The entropy has lost its ½ for each unit: it is −E log q, and the exponent of q has the "
+                   "mean −½.",
               hint="E_q (x − c)²/s² = ?"),
-        wrong("2π in one of the two only", _of_entropy(lambda c: len(c.means[0]) / 2 * LOG_TWO_PI - c.entropy),
+        wrong("2π in one of the two "
+              "only", _of_entropy(lambda c: len(c.means[0]) / 2 * LOG_TWO_PI - c.entropy),
               _of_entropy(lambda c: -len(c.means[0]) / 2 * LOG_TWO_PI - c.entropy),
-              says="log 2π stands in the entropy or in the densities, but not in both, where it would cancel.",
+              says="log 2π stands in the entropy or in the densities, but not in both, where it would "
+                   "cancel.",
               hint="What are both bounds if there is one component, and it is q itself?"),
         wrong("standard deviation for variance in the entropy",
               _of_entropy(lambda c: -0.5 * (LOG_TWO_PI + 1 + c.log_variance / 2).sum(1)),
@@ -1729,13 +1785,15 @@ def _of_entropy(entropy: Callable[[Code], Tensor]) -> Slip:
                                  lambda c: -c.entropy - c.sum(c.normal(c.s2.sqrt()[:, None]))),
               _bound(lambda c: -c.entropy - c.sum(c.normal() - c.spread(c.s2.sqrt()))),
               _bound(below=lambda c: -c.entropy - c.sum(c.normal(c.s2.sqrt()[:, None]))),
-              says="The standard deviation stands where the variance belongs, e to the half of `log_variance`.",
+              says="The standard deviation stands where the variance belongs, e to the half of "
+                   "`log_variance`.",
               hint="E (x − c)² = ?"),
         wrong("s² squared", _bound(lambda c: -c.entropy - c.sum(c.normal() - c.spread(c.s2**2)),
                                    lambda c: -c.entropy - c.sum(c.normal(c.s2[:, None]**2))),
               _bound(lambda c: -c.entropy - c.sum(c.normal() - c.spread(c.s2**2))),
               _bound(below=lambda c: -c.entropy - c.sum(c.normal(c.s2[:, None]**2))),
-              says="The variance is squared once more: `log_variance` is the logarithm of the variance already.",
+              says="The variance is squared once more: `log_variance` is the logarithm of the variance "
+                   "already.",
               hint="What is exp(log_variance)?"),
         wrong("log-variance for variance",
               _bound(lambda c: -c.entropy - c.sum(c.normal() - c.spread(c.log_variance))),
@@ -1746,8 +1804,8 @@ def _of_entropy(entropy: Callable[[Code], Tensor]) -> Slip:
         wrong("q taken for its mean", _bound(lambda c: -c.entropy - c.sum(c.normal())),
               _bound(lambda c: -c.entropy - c.sum(c.normal()), lambda c: -c.entropy - c.sum(c.normal())),
               _bound(below=lambda c: -c.entropy - c.sum(c.normal())),
-              says="You took the density at c, the middle of q. q is spread: the mean of the squares is larger by "
-                   "s², and the integral is that of a wider Gaussian.",
+              says="You took the density at c, the middle of q. q is spread: the mean of the squares is "
+                   "larger by s², and the integral is that of a wider Gaussian.",
               hint="Where do you use `log_variance`, beside the entropy?"),
         wrong("the spread rewarded", _bound(lambda c: -c.entropy - c.sum(c.normal() + c.spread())),
               says="½ Σ s²/v is added. What is spread lies farther from the centre on average: it costs.",
@@ -1761,42 +1819,46 @@ def _of_entropy(entropy: Callable[[Code], Tensor]) -> Slip:
               hint="E (x − μ)²/v = ?"),
         wrong("widened in both", _bound(lambda c: -c.entropy - c.sum(c.widened)),
               _bound(lambda c: -c.entropy - c.sum(c.widened - c.spread())),
-              says="`above` is made from the wider Gaussian (alone, or with the spread beside it). That is the "
-                   "logarithm of a mean; above stands the mean of a logarithm.",
+              says="`above` is made from the wider Gaussian (alone, or with the spread beside it). That is "
+                   "the logarithm of a mean; above stands the mean of a logarithm.",
               hint="Which comes first in E_q log N_k?"),
         wrong("the spread in both", _bound(below=lambda c: -c.entropy - c.sum(c.exact)),
               _bound(below=lambda c: -c.entropy - c.sum(c.widened - c.spread())),
-              says="`below` is made with the mean of the logarithm (alone, or beside the wider Gaussian). There "
-                   "the integral itself stands, N(c; μ, v + s²).",
+              says="`below` is made with the mean of the logarithm (alone, or beside the wider Gaussian). "
+                   "There the integral itself stands, N(c; μ, v + s²).",
               hint="In ∫ q N_k dx, where is a logarithm?"),
         wrong("above and below exchanged", _bound(lambda c: c.right()[1], lambda c: c.right()[0]),
               says="The two have changed places.", hint="Which of your two numbers is larger?", credit=0.5),
         wrong("the middle for both bounds of a product",
               _bound(below=lambda c: -c.entropy - c.sum(c.normal(variances=1 / (1 / c.variances
                                                                  + 1 / c.s2[:, None])))),
-              _bound(below=lambda c: -c.entropy - c.sum(c.normal(variances=(c.variances - c.s2[:, None]).abs()))),
+              _bound(below=lambda c: -c.entropy
+                     - c.sum(c.normal(variances=(c.variances - c.s2[:, None]).abs()))),
               says="The width of the product was taken (or a difference of variances). The product of two "
-                   "Gaussians is narrow, but its integral is a Gaussian of their distance with the sum of both "
-                   "variances.",
+                   "Gaussians is narrow, but its integral is a Gaussian of their distance with the sum of "
+                   "both variances.",
               hint="x − y of two independent Gaussians has which variance?"),
         wrong("a mean of divergences", *_in_each(lambda c, e: -c.entropy - (c.weights * e).sum(1)),
               *_in_each(lambda c, e: -c.entropy - (c.weights * (c.weights.log() + e)).sum(1)),
-              says="You averaged the components' own divergences by π. That punishes q for not being near all of "
-                   "them at once; under the logarithm the nearest one is enough.",
+              says="You averaged the components' own divergences by π. That punishes q for not being near "
+                   "all of them at once; under the logarithm the nearest one is enough.",
               hint="q is the first component exactly, and the second is far away. Is the divergence large?"),
         wrong("the nearest alone", *_in_each(lambda c, e: -c.entropy - (c.weights.log() + e).amax(1)),
-              says="You took the largest term for the sum (the message `Hard`). It is a bound from above, but not "
-                   "the best one, and none from below.",
+              says="You took the largest term for the sum (the message `Hard`). It is a bound from above, "
+                   "but not the best one, and none from below.",
               hint="Two equal components: which number of nats do you lose?", credit=0.25),
         wrong("conditioned on the nearest", *_in_each(lambda c, e: -c.entropy - e.amax(1)),
-              says="This is the divergence from one component, without the price of saying which, −log π: the "
-                   "number that flatters, and no bound from above.",
-              hint="With ten copies of the same component, is the divergence from the mixture that from one?"),
+              says="This is the divergence from one component, without the price of saying which, −log π: "
+                   "the number that flatters, and no bound from above.",
+              hint="With ten copies of the same component, is the divergence from the mixture that from "
+                   "one?"),
         wrong("weights forgotten", *_in_each(lambda c, e: -c.entropy - e.logsumexp(1)),
               *_in_each(lambda c, e: -c.entropy - e.logsumexp(1) + math.log(len(c.weights))),
               says="π is not in your sum (or even weights are).",
-              hint="With ten copies of the same component, is the divergence from the mixture that from one?"),
-        wrong("weights not taken as a logarithm", *_in_each(lambda c, e: -c.entropy - (e + c.weights).logsumexp(1)),
+              hint="With ten copies of the same component, is the divergence from the mixture that from "
+                   "one?"),
+        wrong("weights not taken as a "
+              "logarithm", *_in_each(lambda c, e: -c.entropy - (e + c.weights).logsumexp(1)),
               says="π itself stands among the logarithms. π·e^score is e to the power log π + score.",
               hint="log(π e^a) = ?"),
         wrong("½ of the density forgotten",
@@ -1820,26 +1882,27 @@ def _of_entropy(entropy: Callable[[Code], Tensor]) -> Slip:
               says="You averaged (or added) over the batch. Each image has its own.",
               hint="How many numbers should come out for 3 images?"),
         wrong("the divergence turned round",
-              _bound(lambda c: _log_mean_of_reverse(c)),
+              _bound(_log_mean_of_reverse),
               says="This holds the divergence of the components from q. Asked for is that of q from them.",
               hint="Under which law are the means taken?"),
         wrong("sign of both", _bound(lambda c: -c.right()[0], lambda c: -c.right()[1]),
               says="Both are negative: what the bound on log p(o) holds is minus the divergence.",
               hint="Can a divergence be negative?"),
-        wrong("bits for nats", _bound(lambda c: c.right()[0] / math.log(2), lambda c: c.right()[1] / math.log(2)),
+        wrong("bits for "
+              "nats", _bound(lambda c: c.right()[0] / math.log(2), lambda c: c.right()[1] / math.log(2)),
               says="Your logarithm has the base 2. Nats are asked for.",
               hint="Which logarithm has its slope 1 at 1?"),
         wrong("densities underflow", *_in_each(lambda c, e: -c.entropy - (c.weights * e.exp()).sum(1).log()),
               *(_bound(lambda c, e=e: -c.entropy - ((c.weights * c.exact.exp()).sum(1) + e).log(),
                        lambda c, e=e: -c.entropy - ((c.weights * c.widened.exp()).sum(1) + e).log())
                 for e in (1e-8, 1e-10, 1e-12, 1e-20, 1e-300)),
-              says="Right near the components. Far away every density is 0 in floating point, and the logarithm "
-                   "of their sum infinite (or that of the small number you added).",
+              says="Right near the components. Far away every density is 0 in floating point, and the "
+                   "logarithm of their sum infinite (or that of the small number you added).",
               hint="`logsumexp` takes the largest out first. Where could it stand?", credit=0.5),
     ),
-    teaching_notes="Draw both bounds and a Monte Carlo value against the distance of two components: they touch "
-                   "where q lies in one component alone, and where all components are the same. Then ask which "
-                   "of the two may be trained on, and why a bound from below is no loss.")
+    teaching_notes="Draw both bounds and a Monte Carlo value against the distance of two components: they "
+                   "touch where q lies in one component alone, and where all components are the same. Then "
+                   "ask which of the two may be trained on, and why a bound from below is no loss.")
 def kl_bounds(mean: torch.Tensor, log_variance: torch.Tensor, weights: torch.Tensor,
               means: torch.Tensor, variances: torch.Tensor) -> tuple:
     """Bounds of KL(q ‖ p), nats: above and below, (batch,) each.
@@ -1860,15 +1923,175 @@ def kl_bounds(mean: torch.Tensor, log_variance: torch.Tensor, weights: torch.Ten
     return -entropy - above, -entropy - below
 
 
-def _log_mean_of_reverse(c: Code) -> Tensor:
-    """−log Σ π_k exp(−KL(N_k ‖ q)), (batch,)."""
-    squares = (c.mean[:, None] - c.means).square()
-    width = c.s2[:, None]
-    reverse = 0.5 * ((c.variances + squares) / width - 1 + width.log() - c.variances.log()).sum(-1)
-    return -c.sum(-reverse)
+
+# --- which failure is it? -----------------------------------------------------------------------------------
+
+# The panels of the figure, and what each of the seven runs would show. Each text is said of a wrong answer:
+# the first of the run that was chosen, the second of the run that it is, without its name.
+PANELS = {1: "KL divided by the batch", 2: "symmetric start", 3: "healthy", 4: "messages to the wrong images",
+          5: "picked by labels", 6: "dead component"}
+WOULD_SHOW = {
+    "dead component": "A dead component has a weight that is next to nothing and stays there, while the "
+                      "others go on.",
+    "healthy": "In a healthy run all components stay, the two bounds rise together, a little apart, and what "
+               "is reported is what a recount finds.",
+    "picked by labels": "Who picks by labels reports an accuracy that never falls, and a recount of the "
+                        "state that is kept lies below it.",
+    "posterior collapse": "In a posterior collapse the divergence goes to 0, for the latent points tell "
+                          "nothing of their images.",
+    "messages to the wrong images": "If messages go to the wrong images, an image is drawn to where another "
+                                    "belongs: its divergence from what it was sent stays far above that from "
+                                    "the mixture.",
+    "symmetric start": "From a symmetric start all components are the same, so the information is 0 and "
+                       "every weight 1/K.",
+    "KL divided by the batch": "If the KL is divided by the batch, it costs next to nothing: it is large, "
+                               "and the reported bound lies far above the recomputed one.",
+}
+SHOWS_INSTEAD = {
+    "KL divided by the batch": "Here the reported bound lies far above the recomputed one, and the "
+                               "divergence is far larger than in the other panels.",
+    "symmetric start": "Here the information is 0 from the first round to the last, with all weights alike, "
+                       "while the divergence is what it is elsewhere.",
+    "healthy": "Here all components stay, the two bounds rise a little apart, and both accuracies are one "
+               "curve.",
+    "messages to the wrong images": "Here the two divergences lie far apart: what was sent is not where the "
+                                    "image lies. The reported bound is as far below the recomputed one.",
+    "picked by labels": "Here the bounds are as they should be, but the reported accuracy never falls, "
+                        "though the recounted one does.",
+    "dead component": "Here the smallest weight is next to nothing from the start, and never comes back.",
+}
 
 
-EXERCISES = (responsibility, m_step_proof, square_proof, conjugate_proof, posterior, kl_bounds, label_gap_proof,
-             saddle_proof)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class CurvesExercise(QuizExercise):
+    """The quiz on curves, with this chapter's last words."""
+
+    when_right: str
+    look_first: str
+
+    def examine(self, answer: object, generator: torch.Generator) -> Verdict:
+        verdict = super().examine(answer, generator)
+        if verdict.passed:
+            return replace(verdict, message=self.when_right)
+        return verdict if verdict.misconception else replace(verdict, hint=self.look_first)
+
+
+diagnose = CurvesExercise(
+    name="diagnose", title="Which failure is it?", chapter=5, difficulty=1, minutes=10, points=3,
+    equations=("eq-vg-bound", "eq-vg-kl-over-batch", "eq-vg-information"),
+    right=PANELS, causes=tuple(WOULD_SHOW), would_show=WOULD_SHOW, shows_instead=SHOWS_INSTEAD,
+    when_right="All six are right. No curve that a run reports of itself told: what told was the same "
+               "quantity computed anew, and the smallest weight.",
+    look_first="Compare each dashed curve with the solid one beside it, and look at the weights then.",
+    statement="""
+        Six runs of the same small model, one a panel, in the last figure of the section on failures. From
+        top to bottom each panel shows: the bound, as the run reports it (dashed) and recomputed with the
+        whole mixture (solid); an image's mean divergence from what it was sent (dashed) and from the
+        mixture (solid); the information of the assignment, over $\\log K$ (solid), and the smallest weight
+        times $K$ (dotted); and the accuracy, as the run reports it (dashed) and recounted (solid). Where
+        you see one curve, both are the same. Say what happened in each. Seven things may have happened,
+        and each happened at most once:
+
+        `"healthy"`; `"symmetric start"` (all components were the same at first); `"messages to the wrong
+        images"` (the prior of an image was looked up by its place in the batch); `"posterior collapse"`
+        (the latent points ceased to tell anything); `"KL divided by the batch"` (the reconstruction was
+        not); `"dead component"` (nobody's label, and so a prior's draw); `"picked by labels"` (the true
+        digits chose which state to report).""",
+    hints=("Begin with the dashed curves: in which panels does what is reported lie far from what is "
+           "recomputed, and is it the bound, the divergence or the accuracy?",
+           "Three panels are left. Look at their third row: in one the information is 0, in one the smallest "
+           "weight is.",
+           "A reported bound far above the recomputed one, with a large divergence: the KL costs too little. "
+           "Far below, with two divergences apart: what was sent does not fit the image. An accuracy that "
+           "never falls was chosen, not reached."),
+    misconceptions=(
+        wrong("a reported bound believed", "1: healthy",
+              says="The dashed bound is high and rises. The solid one, the same network's bound on log p(o), "
+                   "is worse than in every other panel.",
+              hint="By how much do the two bounds differ, and which divergence would explain it?"),
+        wrong("a false bound taken for a false accuracy", "1: picked by labels",
+              says="What is reported and what is recomputed differ here in the bound. The two accuracies are "
+                   "one curve: nobody has looked at a label.",
+              hint="In which row do the dashed and the solid curve part?"),
+        wrong("above taken for below", "1: messages to the wrong images",
+              says="The reported bound lies above the recomputed one, not below, and the two divergences are "
+                   "nearly the same: what was sent does fit. It does not cost enough.",
+              hint="What happens to a divergence that is hardly paid for?"),
+        wrong("a large divergence taken for none", "1: posterior collapse",
+              says="The divergence is the largest of all panels. In a collapse it would be 0.",
+              hint="How many nats does the second row show?"),
+        wrong("one for all taken for none", "2: posterior collapse",
+              says="The mixture tells the images no more apart, but the code does: the divergence is well "
+                   "above 0 and the bound rises as it should. It is the components that are all the same.",
+              hint="Is the divergence 0 in this panel?"),
+        wrong("all alike taken for one dead", "2: dead component",
+              says="The smallest weight times K is 1: all components have the same weight. None is dead, but "
+                   "all are the same.",
+              hint="What is the smallest weight here, times K?"),
+        wrong("a bound that rises taken for health", "2: healthy",
+              says="The VAE learns, and the bound rises. The mixture has learnt nothing: the information is "
+                   "0 from first to last.",
+              hint="What does an image's number tell of its component in this panel?"),
+        wrong("all alike taken for a mix-up", "2: messages to the wrong images",
+              says="Every image is sent the same message here, and the two divergences agree. Whose message "
+                   "it is makes no difference.",
+              hint="Do the two divergences part?"),
+        wrong("success taken for a choice", "3: picked by labels",
+              says="The accuracy is good, but the recount gives the same curve, and it falls in some rounds: "
+                   "nobody has chosen.",
+              hint="Can a running maximum fall?"),
+        wrong("a rare component taken for a dead one", "3: dead component",
+              says="The smallest component is small, and stays alive: its weight is a good part of 1/K in "
+                   "all rounds.",
+              hint="Where does the dotted curve end in this panel, and where in panel 6?"),
+        wrong("the label's price taken for a mix-up", "3: messages to the wrong images",
+              says="What is reported lies a little below the bound: a message names one component, and "
+                   "naming costs. A message that went to the wrong image costs nats.",
+              hint="Which panel shows a gap several times as wide?"),
+        wrong("a bound below taken for health", "4: healthy",
+              says="Both bounds rise, but they stay far apart: the images are drawn to components that are "
+                   "not theirs, and the information is low.",
+              hint="Why is the divergence from what was sent so much larger than that from the mixture?"),
+        wrong("below taken for above", "4: KL divided by the batch",
+              says="The reported bound lies below the recomputed one here. A KL that is divided makes the "
+                   "report look better, not worse.",
+              hint="Which of the two bounds is the higher one?"),
+        wrong("little information taken for none", "4: symmetric start", "4: posterior collapse",
+              says="The information is low here, but not 0, and the divergences are not 0 either. What is "
+                   "peculiar is that they part.",
+              hint="Which two curves are far apart in this panel only?"),
+        wrong("a running maximum believed", "5: healthy",
+              says="All bounds are well. But the reported accuracy is a staircase that never falls, and the "
+                   "state that is there at the end has a lower one.",
+              hint="What does the recount say at the last round?"),
+        wrong("a false accuracy taken for a false bound", "5: KL divided by the batch",
+              says="The bounds are as they should be in this panel. It is the accuracy that is reported too "
+                   "high.",
+              hint="In which row do the dashed and the solid curve part?"),
+        wrong("a false accuracy taken for a mix-up", "5: messages to the wrong images",
+              says="What was sent fits the images, as in a healthy run. It is the report of the accuracy "
+                   "that does not fit.",
+              hint="In which row do the dashed and the solid curve part?"),
+        wrong("what is missing overlooked", "6: healthy",
+              says="The curves are calm, and one component is missing: two kinds of pictures share another.",
+              hint="What is the smallest weight, times K?"),
+        wrong("one dead taken for all alike", "6: symmetric start",
+              says="The information is well above 0: four components are different, and in use. One is not.",
+              hint="What would the smallest weight be if all components were the same?"),
+        wrong("few components taken for a choice", "6: picked by labels",
+              says="The two accuracies are one curve here: nobody has chosen. They stay low for another "
+                   "reason.",
+              hint="How many components answer for something?"),
+        wrong("a collapse where codes tell", *(f"{panel}: posterior collapse" for panel in (3, 5, 6)),
+              says="The divergence is well above 0: the latent points do tell their images apart.",
+              hint="What is KL(q ‖ p) where q is the same for all images?"),
+    ),
+    teaching_notes="Let groups say which one number they would add to a training log. Then ask which of the "
+                   "six a labelled validation set would have found (not the KL over the batch, and not the "
+                   "one who picked), and which a colleague who recomputes the bound.")
+
+
+EXERCISES = (responsibility, m_step_proof, square_proof, conjugate_proof, posterior, kl_bounds,
+             label_gap_proof, saddle_proof, diagnose)
 _help = Help(EXERCISES)
 hint, solution = _help.hint, _help.solution
