@@ -256,6 +256,78 @@ def test_an_image_with_nothing_to_count_has_no_score_and_no_part_in_the_mean(gen
     assert all(math.isnan(value) for value in clustering.scores(labels, 0 * groups).mean().values())
 
 
+def best_of_all_matchings(table):
+    """The most data that are right under any injective matching, by trying them all."""
+    small, large = sorted(table.shape)
+    rows = table if table.shape[0] == small else table.T
+    return max(sum(int(rows[i, j]) for i, j in enumerate(chosen))
+               for chosen in itertools.permutations(range(large), small))
+
+
+@pytest.mark.parametrize("label_count, group_count", [(4, 4), (6, 4), (3, 5), (1, 4), (5, 1)])
+def test_accuracy_is_the_best_over_all_matchings_one_to_one(label_count, group_count, generator):
+    labels, groups = related(generator, 5, label_count, group_count, 70, 0.6)
+    tables = clustering.contingency(labels, groups, None)
+    exact = torch.tensor([best_of_all_matchings(table) / 70 for table in tables]).double()
+    assert torch.allclose(clustering.accuracy(tables), exact, atol=EXACT)
+    for table in tables:
+        groups_of = clustering.matching(table)
+        known = groups_of >= 0
+        assert groups_of.shape == (len(table),) and known.sum() == min(table.shape)
+        assert len(set(groups_of[known].tolist())) == known.sum()                     # no group twice
+        assert table[known, groups_of[known]].sum() == best_of_all_matchings(table)
+    if label_count > group_count:                # each label by its own majority is another score, never lower
+        majority = tables.amax(2).sum(1) / 70
+        assert (majority >= exact).all() and (majority > exact + 0.01).any()
+
+
+def test_accuracy_and_normalised_information_do_not_depend_on_names(generator):
+    labels, groups = related(generator, 3, 5, 5, 80, 0.3)
+    names = torch.randperm(5, generator=generator)
+    first, second = (clustering.contingency(each, groups, None) for each in (labels, names[labels]))
+    for score in (clustering.accuracy, clustering.normalised_mutual_information):
+        assert torch.allclose(score(first), score(second), atol=EXACT)
+        perfect = clustering.contingency(names[groups], groups, None)
+        assert torch.allclose(score(perfect), torch.ones(3).double(), atol=EXACT)
+        assert (score(first) < 0.95).all()
+
+
+@pytest.mark.parametrize("label_count, group_count", [(4, 4), (7, 3), (1, 4), (4, 1), (1, 1)])
+def test_normalised_information_is_that_of_scikit_learn(label_count, group_count, generator):
+    labels, groups = related(generator, 6, label_count, group_count, 50, 0.5)
+    found = clustering.normalised_mutual_information(clustering.contingency(labels, groups, None))
+    exact = [metrics.normalized_mutual_info_score(true, mine) for true, mine in zip(groups, labels)]
+    assert torch.allclose(found, torch.tensor(exact).double(), atol=EXACT)
+    if label_count == group_count == 4:
+        larger = [metrics.normalized_mutual_info_score(true, mine, average_method="max")
+                  for true, mine in zip(groups, labels)]
+        assert (found - torch.tensor(larger)).abs().max() > 1e-5
+
+
+def test_a_table_of_zeros_has_neither_accuracy_nor_information():
+    empty = torch.zeros(2, 3, 4, dtype=torch.long)
+    assert clustering.accuracy(empty).isnan().all()
+    assert clustering.normalised_mutual_information(empty).isnan().all()
+
+
+def test_the_first_group_counts_only_where_none_is_ignored(generator):
+    """Digit 0 is a digit: without ignore=None a tenth of the data would be left out."""
+    groups = torch.arange(10).repeat(10)
+    labels = torch.where(groups == 0, 1, groups)
+    assert clustering.accuracy(clustering.contingency(labels, groups, None)).item() == pytest.approx(0.9)
+    assert clustering.accuracy(clustering.contingency(labels, groups)).item() == 1
+
+
+@pytest.mark.parametrize("score", [clustering.accuracy, clustering.normalised_mutual_information])
+@pytest.mark.parametrize("tables", [torch.ones(2, 2), torch.ones(1, 2, 2), -torch.ones(1, 2, 2, dtype=torch.long),
+                                    torch.ones(2, 2, dtype=torch.long)])
+def test_scores_of_other_tables_are_refused(score, tables):
+    with pytest.raises(ValueError, match="Tables are counts of shape"):
+        score(tables)
+    with pytest.raises(ValueError, match="Tables are counts|shape"):
+        clustering.matching(torch.ones(1, 2, 2, dtype=torch.long))
+
+
 def test_the_split_by_overlap_and_the_means_of_its_parts(generator):
     images, groups = draw_shapes(60, generator, height=24, width=30)
     covered = [bool(((image > 0) & (group == 0)).any()) for image, group in zip(images, groups)]

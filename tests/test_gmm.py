@@ -376,7 +376,7 @@ def test_equal_components_stay_equal_at_the_likelihood_of_one_gaussian(generator
     errors = [abs(climb[1:] - one).max() / one.abs(), gap(stuck.responsibilities(x), weights),
               gap(stuck.means, x.mean(0).expand(3, 2))]
     largest_error(max(errors))
-    assert max(errors) < 1e-11
+    assert max(errors) < 1e-9
     tilted = replace(start, means=start.means + 0.5 * randn(generator, 3, 2))
     assert em(x, tilted, 30)[1][-1] > one + 20
 
@@ -457,7 +457,7 @@ def test_em_without_a_ridge_says_which_component_died_and_a_ridge_saves_it(gener
 def test_the_next_centre_is_drawn_by_its_squared_distance(generator):
     """All pairs of first and second centre, and the third given both, against the probabilities."""
     x = number([[0.0], [1.0], [3.0], [7.0]])
-    found = torch.stack([k_means_plus_plus(x, 3, generator)[:, 0] for _ in range(3000)])
+    found = torch.stack([k_means_plus_plus(x, 3, generator)[:, 0] for _ in range(2000)])
     index = (found[..., None] == x[:, 0]).long().argmax(-1)
     counts, expected = [], []
     for path in itertools.permutations(range(4), 3):
@@ -467,9 +467,9 @@ def test_the_next_centre_is_drawn_by_its_squared_distance(generator):
             near = torch.minimum(near, (x[:, 0] - x[now, 0]).square())
             chance = chance * (near[then] / near.sum()).item()
         counts.append((index == torch.tensor(path)).all(1).sum().item())
-        expected.append(3000 * chance)
-    assert sum(counts) == 3000 and stats.chisquare(counts, expected).pvalue > 1e-4
-    uniform = np.full(24, 3000 / 24)
+        expected.append(2000 * chance)
+    assert sum(counts) == 2000 and stats.chisquare(counts, expected).pvalue > 1e-4
+    uniform = np.full(24, 2000 / 24)
     assert stats.chisquare(counts, uniform).pvalue < 1e-10
 
 
@@ -498,6 +498,30 @@ def test_rounds_of_lloyd_make_the_scatter_smaller(generator):
     x = randn(generator, 300, 3)
     scatters = [within(x, k_means(x, 8, numbers(5), iterations=rounds), 8) for rounds in range(12)]
     assert all(b <= a + 1e-9 for a, b in itertools.pairwise(scatters)) and scatters[-1] < 0.9 * scatters[0]
+
+
+def two_moons(count=60):
+    """Two half circles, each in the other's mouth: no two ellipsoids part them."""
+    angle = torch.linspace(0, math.pi, count, dtype=torch.float64)
+    arcs = [torch.stack([angle.cos(), angle.sin()], 1), torch.stack([1 - angle.cos(), 0.4 - angle.sin()], 1)]
+    return torch.cat(arcs) + 0.03 * randn(numbers(1), 2 * count, 2), torch.arange(2).repeat_interleave(count)
+
+
+def test_neighbours_part_what_ellipsoids_cut():
+    """Half of the points are landmarks; the others take the label of the nearest."""
+    x, truth = two_moons()
+    labels = gmm.neighbour_labels(x.float(), 2, numbers(1), landmarks=80, restarts=4, sweeps=10, neighbours=5)
+    assert labels.shape == (120,) and labels.dtype == torch.int64 and set(labels.tolist()) <= {0, 1}
+    model = BayesianGMM(Prior.weak(x, 2))
+    model.fit(x, numbers(1), sweeps=10, restarts=4)
+
+    def accuracy(labels):
+        return clustering.accuracy(clustering.contingency(labels, truth, None)).item()
+
+    assert accuracy(labels) > 0.95 > accuracy(model.mixture.responsibilities(x).argmax(1)) + 0.02
+    state = torch.get_rng_state()
+    again = gmm.neighbour_labels(x.float(), 2, numbers(1), landmarks=80, restarts=4, sweeps=10, neighbours=5)
+    assert torch.equal(again, labels) and torch.equal(torch.get_rng_state(), state)
 
 
 # --- the prior and its posterior ----------------------------------------------------------------------------
@@ -782,7 +806,7 @@ def test_weights_given_the_labels_are_dirichlets(generator, largest_error):
     prior, labels = same_prior(3, 1, alpha=0.8), torch.tensor([0] * 7 + [1] * 2)
     x = randn(generator, 9, 1)
     after = prior.posterior(moments_of_labels(x, labels, 3))
-    draws = torch.stack([after.sample(generator).weights for _ in range(5000)])
+    draws = torch.stack([after.sample(generator).weights for _ in range(2500)])
     assert gap(draws.sum(1), number(1.0)) < 1e-12
     for k, n in enumerate((7, 2, 0)):
         law = stats.beta(0.8 + n, 3 * 0.8 + 9 - 0.8 - n)
@@ -792,7 +816,7 @@ def test_weights_given_the_labels_are_dirichlets(generator, largest_error):
         assert ks(draws[:, k], stats.beta(1.8 + n, 3 * 0.8 + 9 - 1.8 - n).cdf).pvalue < 1e-10
     mean, exact = draws[:, 2].mean(), 0.8 / (3 * 0.8 + 9)
     largest_error(abs(mean - exact), "eq-vg-empty")
-    assert abs(mean - exact) < 4 * draws[:, 2].std() / 5000**0.5 and abs(mean - 1 / 3) > 0.1
+    assert abs(mean - exact) < 4 * draws[:, 2].std() / 2500**0.5 and abs(mean - 1 / 3) > 0.1
     assert torch.equal(after.mean[2], prior.mean[2]) and torch.equal(after.inverse_scale[2], prior.inverse_scale[2])
 
 
@@ -1088,21 +1112,24 @@ def test_a_run_tells_the_joint_probability_and_the_information_of_its_states(gen
 
 def test_fit_keeps_the_start_whose_assignment_carries_most_information(generator):
     x, truth = clouds(generator, 40, apart=6.0)
-    model = BayesianGMM(Prior.weak(x, 3))
-    found = model.fit(x, numbers(2), sweeps=6, restarts=6)
-    assert found.shape == (6,) and (found <= math.log(3) + 1e-12).all()
+    model = BayesianGMM(Prior.weak(x, 5))
+    found = model.fit(x, numbers(2), sweeps=3, restarts=6)
+    assert found.shape == (6,) and (found <= math.log(5)).all() and 0 < found.argmax() < 5
     r = model.mixture.responsibilities(x)
     assert abs(assignment_information(r) - found.max()) < 1e-12
-    assert clustering.accuracy(clustering.contingency(r.argmax(1), truth, None)).item() > 0.98
     # each start, by hand, one after another with the same random numbers
-    again, random, by_hand = BayesianGMM(Prior.weak(x, 3)), numbers(2), []
+    again, random, by_hand = BayesianGMM(Prior.weak(x, 5)), numbers(2), []
     for _ in range(6):
         again.start(x, random)
-        for _ in range(6):
+        for _ in range(3):
             labels = again.sweep(x, random)
-        after = again.prior.posterior(moments_of_labels(x, labels, 3)).expected()
+        after = again.prior.posterior(moments_of_labels(x, labels, 5)).expected()
         by_hand.append(assignment_information(after.responsibilities(x)))
-    assert gap(torch.stack(by_hand), found) < 1e-12 and found.std() > 0
+    assert gap(torch.stack(by_hand), found) < 1e-12 and found.max() - found.sort().values[-2] > 1e-6
+    three = BayesianGMM(Prior.weak(x, 3))
+    three.fit(x, generator, sweeps=5, restarts=2)
+    labels = three.mixture.responsibilities(x).argmax(1)
+    assert clustering.accuracy(clustering.contingency(labels, truth, None)).item() > 0.98
 
 
 def test_the_state_settles_at_the_posteriors_mean(generator):
@@ -1183,7 +1210,7 @@ def test_clusters_are_found_as_well_as_by_scikit_learn(generator):
     x = at[truth] + (spread[truth] @ randn(generator, 1200, 4, 1))[..., 0]
     model = BayesianGMM(Prior.weak(x, 6))
     model.fit(x, generator, sweeps=25, restarts=5)
-    other = sklearn_mixture.BayesianGaussianMixture(6, n_init=5, max_iter=500, random_state=0).fit(x.numpy())
+    other = sklearn_mixture.BayesianGaussianMixture(n_components=6, n_init=5, max_iter=500, random_state=0).fit(x.numpy())
 
     def accuracy(labels):
         return clustering.accuracy(clustering.contingency(torch.as_tensor(labels).long(), truth, None)).item()
@@ -1290,6 +1317,12 @@ def of_zeros(components=2, d=2):
     (lambda g: setattr(model_of(), "mixture", of_zeros(1)), r"\(3,\).*\(1,\) came"),
     (lambda g: setattr(model_of(), "mixture", of_zeros(3, 1)), r"\(3, 2\).*\(3, 1\) came"),
     (lambda g: moments_of_labels(X, torch.full((20,), 5), 3), "below 3, but 5 came"),
+    (lambda g: gmm.neighbour_labels(X[:9], 2, g), "at least 10 points, but 9 came: start by k-means"),
+    (lambda g: gmm.neighbour_labels(BROKEN, 2, g), "Point 3 holds nan or inf"),
+    (lambda g: k_means(BROKEN, 2, g), "Point 3 holds nan or inf"),
+    (lambda g: k_means_plus_plus(X[:1], 2, g), "2 components need at least 2 points"),
+    (lambda g: replace(same_prior(), nu=torch.full((3,), 4.0)), "kept in float64"),
+    (lambda g: replace(same_prior(), mean=torch.zeros(3).double()), r"float64 of shape \(3,\) came"),
     (lambda g: same_prior(nu=1.0), "more than 1 degrees of freedom, but nu = 1 came"),
     (lambda g: same_prior(nu=math.nan), "degrees of freedom"),
     (lambda g: same_prior(alpha=0.0), "above 0; 0 and 0.7 came"),

@@ -6,7 +6,8 @@ the project that the chapter starts from.
     latents = recorded.latents("vae-gmm-mnist", "book")         # of some images, before and after the exchange
 
 True digits are looked at by scores alone: no start, epoch or sweep of a run is chosen by them. (The settings of
-the recipe were settled in short trials whose accuracy was seen as well; the chapter says which.) The images are drawn from the training file at random, since the file is sorted by its writers.
+the recipe were settled in short trials whose accuracy was seen as well; the chapter says which.) The images are
+drawn from the training file at random, since the file is sorted by its writers.
 """
 
 from __future__ import annotations
