@@ -132,14 +132,19 @@ class Sampled(Hard):
 
 @dataclass(frozen=True)
 class Silent:
-    """Nothing: the prior stays N(0, I) while the mixture listens. The control of every comparison."""
+    """Nothing: the prior stays N(0, I) while the mixture listens. The control of every comparison.
+
+    N(0, I) is written as K equal components, as it is before the first message: so a run and its control are equal bit
+    for bit until then.
+    """
 
     def begin_epoch(self, prior: ComposedPrior, generator: torch.Generator) -> None:
         """Nothing is drawn."""
 
     def kl(self, prior: ComposedPrior, q: Gaussian, rows: Tensor) -> Tensor:
-        """(batch,)."""
-        return q.kl().sum(-1)
+        """KL(q ‖ N(0, I)), (batch,)."""
+        start = standard_mixture(prior.gmm.components, prior.latent)
+        return kl_bound(q, GaussianMixture(*(part.to(q.mean) for part in vars(start).values())))
 
 
 class ComposedPrior(nn.Module):
