@@ -1154,8 +1154,8 @@ def _with_two_pi(end: Callable[[Tensor], Tensor]) -> Callable:
         $$\\begin{aligned}
         \\gamma_k(x) &= \\frac{\\pi_k \\mathcal{N}(x;\\, \\mu_k, \\Lambda_k^{-1})}{\\sum_j \\pi_j
         \\mathcal{N}(x;\\, \\mu_j, \\Lambda_j^{-1})} \\\\
-        \\log \\mathcal{N}(x;\\, \\mu, \\Lambda^{-1}) &= \\tfrac12 \\log |\\Lambda| - \\tfrac12 L \\log 2\\pi -
-        \\tfrac12 (x - \\mu)^\\top \\Lambda (x - \\mu)
+        \\log \\mathcal{N}(x;\\, \\mu, \\Lambda^{-1}) &= \\tfrac12 \\log |\\Lambda| - \\tfrac12 L
+        \\log 2\\pi - \\tfrac12 (x - \\mu)^\\top \\Lambda (x - \\mu)
         \\end{aligned}$$
 
         `x` holds points, `(points, L)`; `weights` the $\\pi_k$, `(K,)`; `means` is `(K, L)` and
@@ -1429,9 +1429,10 @@ def _scale_of(row: Tensor, x: Tensor) -> Tensor:
 
         with $n = \\sum_n r_n$, $\\bar x = \\frac1n \\sum_n r_n x_n$ and $S = \\sum_n r_n (x_n - \\bar
         x)(x_n - \\bar x)^\\top$. `x` is `(points, L)`, `share` holds the $r_n$, `(points,)`; `mean` is
-        $m$, `(L,)`, and `inverse_scale` is $W^{-1}$, `(L, L)`. Return `kappa_k`, `mean_k`, `inverse_scale_k` and `nu_k`, in this order. Shares of 0
-        and 1 are the labels of a Gibbs sweep. In two of the cases all shares are 0: then nothing was
-        learnt, and the posterior is the prior.""",
+        $m$, `(L,)`, and `inverse_scale` is $W^{-1}$, `(L, L)`. Return `kappa_k`,
+        `mean_k`, `inverse_scale_k` and `nu_k`, in this order. Shares of 0 and 1 are the labels of a Gibbs
+        sweep. In two of the cases all shares are 0: then nothing was learnt, and the posterior is the
+        prior.""",
     hints=("Four numbers sum up the points: n, x̄ and S, all with the shares as weights. What should each of "
            "them be if all shares are 0?",
            "`n = share.sum()`; a mean that survives n = 0 is `share @ x / n.clamp(min=1e-300)`; the scatter "

@@ -34,14 +34,14 @@ def mutual_figure(
 ) -> Figure:
     """A VAE with two latent units and a Gaussian mixture: the page sends their messages, one step at a time.
 
-    vae: trained, with Bernoulli pixels; its decoder linear layers with the activations of `nemlib.explore.vae`.
-    images: (n, pixels), square and of even sides, n from 20 to 800, in [0, 1]: the encoder gives each its first
-    q = N(c, diag s²).  components: K at first, 1 to 10.  beta: weight of the message at first, one of BETAS.
-    seed: of the starts and draws.  copy: 2 for a second copy on the same page.
+    vae: trained, with Bernoulli pixels; its decoder linear layers with activations of `nemlib.explore.vae`.
+    images: (n, pixels), square and of even sides, n from 20 to 800, in [0, 1]: the encoder gives each its
+    first q = N(c, diag s²).  components: K at first, 1 to 10.  beta: weight of the message at first, one of
+    BETAS.  seed: of the starts and draws.  copy: 2 for a second copy on the same page.
     The page holds the decoder's factor as the Gaussian N(c, diag s²), so that a step of the VAE is
-    eq-vg-figure, `moved`; the mixture learns by EM on the messages, `em_on`, or by sweeps of the Gibbs sampler;
-    bounds are `readings`. It decodes pictures of half the side with `page_decoder(small_decoder(vae.decoder))`
-    of `nemlib.explore.vae`. No label of the images comes in.
+    eq-vg-figure, `moved`; the mixture learns by EM on the messages, `em_on`, or by sweeps of the Gibbs
+    sampler; bounds are `readings`. It decodes pictures of half the side with the weights of
+    `small_decoder(vae.decoder)`, rounded to 8 bits. No label of the images comes in.
     Raises ValueError for what does not fit together, or not on a page.
     """
     if not 1 <= components <= MOST_COMPONENTS:
@@ -65,12 +65,12 @@ def mutual_figure(
               "slots": [PALETTE[name] for name in SLOTS],
               "palette": {role: PALETTE[name] for role, name in roles.items()}},
         still=_still(first, components, beta, seed), largest=LARGEST_MUTUAL,
-        words="Interactive figure «A VAE and a Gaussian mixture that teach each other»: the mixture moves to where "
-              "the points are, its message pulls the points, and the mixture follows.")
+        words="Interactive figure «A VAE and a Gaussian mixture that teach each other»: the mixture moves to "
+              "where the points are, its message pulls the points, and the mixture follows.")
 
 
 def page_guess(vae: VAE, images: Tensor) -> Gaussian:
-    """The encoder's q of every image as the page holds it: float64 of numbers that were rounded to float16."""
+    """The encoder's q of every image as the page holds it: float64 of numbers rounded to float16."""
     with torch.no_grad():
         q = vae.encode(images)
     return Gaussian(*(part.cpu().half().double() for part in (q.mean, q.log_variance)))
@@ -94,25 +94,27 @@ def small_decoder(decoder: nn.Sequential) -> nn.Sequential:
 def _checked(vae: VAE, images: Tensor) -> int:
     """The side of the images, pixels. Raises ValueError for a model or images that the page cannot show."""
     if vae.latent != 2:
-        raise ValueError(f"The page shows a plane, and this VAE has {vae.latent} latent units: train one with two.")
+        raise ValueError(f"The page shows a plane, and this VAE has {vae.latent} latent units: train one "
+                         "with two.")
     if not isinstance(vae.observation, BernoulliPixels):
         raise ValueError(f"The page decodes Bernoulli pixels, and {type(vae.observation).__name__} came.")
     if images.dim() != 2 or not FEWEST_IMAGES <= len(images) <= MOST_IMAGES:
-        raise ValueError(f"images has shape {tuple(images.shape)}: it should be (n, pixels), n from {FEWEST_IMAGES} "
-                         f"to {MOST_IMAGES}.")
+        raise ValueError(f"images has shape {tuple(images.shape)}: it should be (n, pixels), n from "
+                         f"{FEWEST_IMAGES} to {MOST_IMAGES}.")
     side = math.isqrt(images.shape[1])
     if side * side != images.shape[1] or side % 2:
-        raise ValueError(f"Images of {images.shape[1]} pixels came: the page halves squares with an even side.")
+        raise ValueError(f"Images of {images.shape[1]} pixels came: the page halves squares with an even "
+                         "side.")
     if not ((images >= 0) & (images <= 1)).all():
         raise ValueError("Pixels of images lie in [0, 1], and other values (or NaN) came.")
     last = vae.decoder[-1] if isinstance(vae.decoder, nn.Sequential) and len(vae.decoder) else vae.decoder
     if not isinstance(last, nn.Linear) or last.out_features != images.shape[1]:
-        raise ValueError(f"The decoder should end in a linear layer of {images.shape[1]} pixels, one for each of "
-                         "the images'.")
+        raise ValueError(f"The decoder should end in a linear layer of {images.shape[1]} pixels, one for "
+                         "each of the images'.")
     return side
 
 
-# --- what the page computes ----------------------------------------------------------------------------------
+# --- what the page computes -----------------------------------------------------------------------------
 
 
 def moved(first: Gaussian, r: Tensor, mixture: GaussianMixture, beta: float) -> Tensor:
@@ -186,7 +188,7 @@ def start_mixture(points: Tensor, means: Tensor) -> GaussianMixture:
     return GaussianMixture.of_covariances(torch.full((K,), 1 / K, dtype=torch.float64), means, spread)
 
 
-# --- the still picture -----------------------------------------------------------------------------------------
+# --- the still picture ----------------------------------------------------------------------------------
 
 
 @rc_context({"font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9})
@@ -221,12 +223,13 @@ def _still(first: Gaussian, components: int, beta: float, seed: int) -> str:
     chart.tick_params(color=LINE, labelcolor=MUTED, labelsize=8)
     far = (x - first.mean).norm(dim=1).mean().item()
     return picture(figure, alt=(
-        f"Left, {len(x)} images as points of a latent plane, in the colours of the {components} components of a "
-        f"mixture whose ellipses still are all alike. Middle, the same points after {STILL_ROUNDS} rounds: the ellipses "
-        f"have taken the shapes of clouds, and the points have moved by {far:.2f} on average towards the middles "
-        f"of their ellipses. Right, by round: log p from {seen[0].log_prob:.2f} to {seen[-1].log_prob:.2f} nats an "
-        f"image, the soft bound from {seen[0].soft:.2f} to {seen[-1].soft:.2f}, and the conditional reading, which "
-        f"is no bound, from {seen[0].conditional:.2f} to {seen[-1].conditional:.2f}."))
+        f"Left, {len(x)} images as points of a latent plane, in the colours of the {components} components "
+        "of a mixture whose ellipses still are all alike. Middle, the same points after "
+        f"{STILL_ROUNDS} rounds: the ellipses have taken the shapes of clouds, and the points have moved by "
+        f"{far:.2f} on average towards the middles of their ellipses. Right, by round: log p from "
+        f"{seen[0].log_prob:.2f} to {seen[-1].log_prob:.2f} nats an image, the soft bound from "
+        f"{seen[0].soft:.2f} to {seen[-1].soft:.2f}, and the conditional reading, which is no bound, from "
+        f"{seen[0].conditional:.2f} to {seen[-1].conditional:.2f}."))
 
 
 def _draw_plane(
@@ -234,7 +237,7 @@ def _draw_plane(
 ) -> None:
     leaders = expected_log_joint(Gaussian(x, first.log_variance), mixture).argmax(1)
     turn = torch.linspace(0, 2 * math.pi, 33, dtype=torch.float64)
-    circle = math.sqrt(2 * math.log(2)) * torch.stack([turn.cos(), turn.sin()])        # holds half of a component
+    circle = math.sqrt(2 * math.log(2)) * torch.stack([turn.cos(), turn.sin()])      # half of a component
     rings = mixture.means[:, :, None] + torch.linalg.cholesky(mixture.covariances) @ circle
     for k in range(mixture.components):
         colour = COLOURS[SLOTS[k % len(SLOTS)]]

@@ -310,7 +310,8 @@ nx.build = function (stage) {
       .querySelector("select")
       .replaceChildren(...each.map((k) => nx.h("option", { value: k }, String(k + 1))));
     menu.querySelector("select").value = String(look.component);
-    rings.replaceChildren(...each.map((k) => nx.s("path", { class: "nx-vgring", style: "stroke:" + colourOf(k) })));
+    const ring = (k) => nx.s("path", { class: "nx-vgring", style: "stroke:" + colourOf(k) });
+    rings.replaceChildren(...each.map(ring));
     names.replaceChildren(
       ...each.map((k) => nx.s("text", { class: "nx-vgname", "text-anchor": "middle" }, String(k + 1))),
     );
@@ -544,14 +545,16 @@ nx.build = function (stage) {
     hard: "only the most probable component pulls, with all its strength.",
     sampled: "one component pulls, drawn from the shares anew after every step.",
   };
-  function hears() {
+  function hears(paid) {
     const { beta } = settings;
-    if (beta === 0) return "β = 0: the VAE does not listen; its next step puts every point where the encoder had it.";
+    if (beta === 0)
+      return "β = 0: the VAE does not listen; its next step puts every point where the encoder had it.";
     if (beta === 1)
       return "β = 1, the model’s own weight: images hold their points so firmly that arrows are hardly seen.";
-    return beta < 1
-      ? "β = " + beta + ": the VAE listens less than the model asks."
-      : "β = " + beta + ": the VAE listens more than the model asks, and its images pay for it.";
+    if (beta < 1) return "β = " + beta + ": the VAE listens less than the model asks.";
+    return (
+      "β = " + beta + ": the VAE listens more than the model asks" + (paid ? ", and its images pay for it." : ".")
+    );
   }
   function sentence() {
     const K = settings.components;
@@ -587,7 +590,7 @@ nx.build = function (stage) {
       "The soft bound " +
       change(rise) +
       (Math.abs(rise) < 0.005 ? ". " : " nats. ") +
-      hears()
+      hears(rise < -0.005)
     );
   }
   function drawAll() {

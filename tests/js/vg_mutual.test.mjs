@@ -227,7 +227,7 @@ const MUTANTS = [
   ["the soft bound", "entropy + logSum(e);", "entropy + logSum(e) + 1;"],
   ["a hard message", 'kind === "hard"', "true"],
   ["the same start", "nx.random(seed)", "nx.random(1)"],
-  ["k-means++", "nearest.map((distance) => (all > 0 ? distance / all : 1 / points.length))", "nearest.map(() => 1 / points.length)"],
+  ["k-means++", "all > 0 ? distance / all", "false ? distance / all"],
   ["gamma draws", "shape - 1 / 3", "shape"],
   ["gamma draws", "d * Math.log(v)", "Math.log(v)"],
   ["sweeps forget", "uniform < part", "uniform > part"],
