@@ -432,9 +432,10 @@ def neighbour_labels(
 
     As many points as `landmarks`, drawn at random, are laid out in the plane by t-SNE (van der Maaten and Hinton
     2008), which keeps neighbours together; a mixture is fitted there, its restarts chosen without labels, as
-    everywhere; every other point takes the label that its nearest landmarks vote for. McConville et al. (2021) take the
-    clusters of such a layout, made by another method, for their result; here they are a start. Minutes for 20,000 landmarks on one core. Raises ValueError as `check_points`
-    does, and for fewer than ten points, which t-SNE cannot lay out.
+    everywhere; every other point takes the label that its nearest landmarks vote for. McConville et al. (2021)
+    take the clusters of such a layout, made by another method, for their result; here they are a start. Minutes
+    for 20,000 landmarks on one core. Raises ValueError as `check_points` does, and for fewer than ten points,
+    which t-SNE cannot lay out.
     """
     from sklearn.manifold import TSNE
     from sklearn.neighbors import KNeighborsClassifier
