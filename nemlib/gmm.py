@@ -14,9 +14,10 @@ mixture, the normal-Wishart law and variational Bayes; Odell and Feiveson (1966)
 as a way to draw; Diebolt and Robert (1994) for the Gibbs sampler; Arthur and Vassilvitskii (2007) for
 k-means++.
 
-Points x are (points, L), or (N, L), float64: functions that learn from points or look for a start check and convert
-them, those of one step take them as they are. A component's precision matrix is kept as a factor F, (L, L), with Λ = F Fᵀ: log |Λ| and all distances come from it. Nothing
-of size N × N is ever made. Everything that begins with log_ is in nats.
+Points x are (points, L), or (N, L), float64: functions that learn from points or look for a start check and
+convert them, those of one step take them as they are. A component's precision matrix is kept as a factor F,
+(L, L), with Λ = F Fᵀ: log |Λ| and all distances come from it. Nothing of size N × N is ever made. Everything
+that begins with log_ is in nats.
 """
 
 from __future__ import annotations
@@ -242,7 +243,8 @@ class Prior:
 
     The same class is the posterior given labels, since the prior is conjugate: thm-vg-conjugate.
     alpha, kappa, nu: (K,). mean: m, (K, L). inverse_scale: W⁻¹, (K, L, L). All float64.
-    Raises ValueError for other shapes or kinds of numbers, for alpha or kappa not above 0, and for nu not above L − 1.
+    Raises ValueError for other shapes or kinds of numbers, for alpha or kappa not above 0, and for nu not above
+    L − 1.
     """
 
     alpha: Tensor

@@ -134,8 +134,8 @@ class Sampled(Hard):
 class Silent:
     """Nothing: the prior stays N(0, I) while the mixture listens. The control of every comparison.
 
-    N(0, I) is written as K equal components, as it is before the first message: so a run and its control are equal bit
-    for bit until then.
+    N(0, I) is written as K equal components, as it is before the first message: so a run and its control are
+    equal bit for bit until then.
     """
 
     def begin_epoch(self, prior: ComposedPrior, generator: torch.Generator) -> None:
@@ -456,9 +456,9 @@ class MutualLearner(VariationalLearner):
     optimizer: of `model.vae.parameters()`; the mixture has no gradient. beta: a Ramp, times the objective's own β.
     With averaging the messages are still those of the machine that learns.
     Raises ValueError for an importance-weighted objective, and in training for another number of images than the
-    model has examples. Rows of the history after an exchange hold exchanges' information (nats), and the smallest and largest
-    weight. After the last epoch call `exchange` once more: the mixture that is measured has then seen the
-    last weights.
+    model has examples. Rows of the history after an exchange hold exchanges' information (nats), and the smallest
+    and largest weight. After the last epoch call `exchange` once more: the mixture that is measured has then seen
+    the last weights.
     """
 
     def __init__(

@@ -204,7 +204,8 @@ def adjusted_rand_index(tables: Tensor) -> Tensor:
 def matching(table: Tensor) -> Tensor:
     """The group that each label stands for, so that most data are right: no group twice.
 
-    table: (K, G), of `contingency(labels, groups, ignore=None)[0]` where group 0 counts as any other. Returns (K,), int64, −1 for a label that no group is left for (K > G). Kuhn (1955), by
+    table: (K, G), of `contingency(labels, groups, ignore=None)[0]` where group 0 counts as any other. Returns
+    (K,), int64, −1 for a label that no group is left for (K > G). Kuhn (1955), by
     scipy.optimize.linear_sum_assignment. Equation eq-vg-accuracy. Uses the true groups: a score, never a
     choice. Raises ValueError for a table of another shape.
     """

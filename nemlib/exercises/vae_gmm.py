@@ -207,7 +207,7 @@ m_step_proof = LongDerivation(
                    "logarithm comes with a plus.",
               hint="A sharp component has a large Λ. Is it the more, or the less, punished for a far point?"),
         wrong("log v with a plus", "n*(log(v) - 1)/2 - n*(lam*v - 1 - log(lam*v))/2 - n*lam*(xbar - mu)**2/2",
-              f"n*(log(v) + 1)/2 - n*(lam*v - 1 - log(lam*v))/2 - n*lam*(xbar - mu)**2/2",
+              "n*(log(v) + 1)/2 - n*(lam*v - 1 - log(lam*v))/2 - n*lam*(xbar - mu)**2/2",
               says="The best value has the wrong sign of log v. log Λ is log(Λ v) minus log v; a narrow "
                    "cloud can be described well, so Q is large where v is small.",
               hint="log 3 = log(3·2) − log of what?"),
@@ -497,6 +497,12 @@ def _gathers(tree: ast.expr) -> bool:
     return "S" in names and "x" not in names and _own(tree, _JOINT, _CONJUGATE_RESULT, *_CONJUGATE_FORMS)
 
 
+def _keeps_the_root(tree: ast.expr) -> bool:
+    """The result with the determinant of Wishart's law and that of the Gaussian law apart."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "logdet"]
+    return len(found) > 1 and "m_new" in names_in(tree)
+
+
 conjugate_proof = LongDerivation(
     name="conjugate_proof", title="Where the points go in the posterior", chapter=5, difficulty=3, minutes=20,
     points=4, equations=("eq-vg-wishart", "eq-vg-prior", "eq-vg-posterior-mean", "eq-vg-posterior-scale"),
@@ -528,7 +534,7 @@ conjugate_proof = LongDerivation(
              ("kappa, m, m_new", "\\kappa,\\; m,\\; m_k", "the prior's weight and mean, and the new mean"),
              ("dist(a, b)", "(a-b)^\\top \\Lambda (a-b)", "a squared distance of two of `mu`, `m`, `m_new`, "
               "`xbar`, `x(i)`"),
-             ("tr(M)", "\\operatorname{tr} M \\Lambda", "of `Winv` or `S`")),
+             ("tr(M)", "\\operatorname{tr} M \\Lambda", "of `Winv` or `S`; a sum is `tr(Winv) + tr(S)`")),
     chain=f"""
         (nu - L - 1)/2*logdet - tr(Winv)/2 + logdet/2 - kappa*dist(mu, m)/2
           + n*logdet/2 - {_POINTS}/2
@@ -543,7 +549,10 @@ conjugate_proof = LongDerivation(
         """,
     blanks=(2, 3), least_lines=1, instances=_conjugate_instances, forms=_CONJUGATE_FORMS,
     landmarks=(Step("Show the points gathered about their mean: a line of your own, before the result, in "
-                    "which `tr(S)` stands and no point.", test=_gathers),),
+                    "which `tr(S)` stands and no point.", test=_gathers),
+               Step("Show whose determinant is whose: in the result one ½ log |Λ| stands apart, that of the "
+                    "Gaussian law of μ. With all of them together you would read off ν + n + 1, the degrees "
+                    "of freedom of Λ where μ is held.", test=_keeps_the_root)),
     hints=("Count the powers of the determinant first: one half from each point, one half from the mean's "
            "law, and (ν − L − 1)/2 from Wishart's. Which of them do you add, and which do you leave?",
            "The points' distances from μ add to tr(S) + n·dist(xbar, mu). Two squares in μ are then left.",
@@ -914,7 +923,7 @@ saddle_proof = LongDerivation(
         = u - u**3*m4/3      # E x² = 1, E x⁴ = m₄
         = {_SADDLE_RESULT}      # u = ε + ε³, u³ = ε³
         """,
-    blanks=(2, 3, 4, 5), least_lines=3, instances=_saddle_instances,
+    blanks=(2, 3, 4, 5), least_lines=2, instances=_saddle_instances,
     nearly="One more line: use the symmetry in one step, and expand tanh in another.",
     landmarks=(Step("Show the expansion: a line of your own, before the result, in which tanh is replaced by "
                     "its first two terms.", test=_expands),),
@@ -930,8 +939,9 @@ saddle_proof = LongDerivation(
               hint="Which powers of ε does (u x)³ have?"),
         wrong("the variance left at 1", "eps - eps**3*m4/3", _over("x*tanh(eps*x)"),
               _over("x*(eps*x - (eps*x)**3/3)"), "eps - m4*eps**3/3",
-              says="You took u for ε. The components have the variance 1 − ε² only, what lies between them "
-                   "is the rest: u = ε + ε³. Without it, the asymmetry would always die.",
+              says="ε stands where u belongs (or u was taken for ε): the components have the variance 1 − ε² "
+                   "only, since what lies between them is the rest, and u = ε + ε³. With ε alone, every "
+                   "asymmetry would die.",
               hint="The total variance is 1. How much of it is between the components?"),
         wrong("the cube with a plus", "eps + (1 + m4/3)*eps**3", "u + u**3*m4/3",
               _over("x*(u*x + (u*x)**3/3)"),
@@ -1590,8 +1600,9 @@ def _scale_of(row: Tensor, x: Tensor) -> Tensor:
     teaching_notes="Let the class take the points in another order, and one by one: the same posterior (that "
                    "is how this check computes its truth). Then let them add ten points with share ½ and "
                    "five with share 1 in the same places, and compare.")
-def posterior(x: torch.Tensor, share: torch.Tensor, kappa: float, mean: torch.Tensor,
-              inverse_scale: torch.Tensor, nu: float) -> tuple:
+def posterior(x: torch.Tensor, share: torch.Tensor, kappa: float,
+              mean: torch.Tensor, inverse_scale: torch.Tensor,
+              nu: float) -> tuple:
     """The posterior of one component: kappa_k, mean_k, inverse_scale_k, nu_k.
 
     x: (points, L), share: (points,), of this component in each point; the prior's
@@ -1871,8 +1882,18 @@ def _log_mean_of_reverse(c: Code) -> Tensor:
                      lambda c: replace(c, variances=c.variances**2).right()[1]),
               _bound(lambda c: replace(c, variances=c.variances.sqrt()).right()[0],
                      lambda c: replace(c, variances=c.variances.sqrt()).right()[1]),
-              says="`variances` were squared (or rooted): they are variances already.",
+              _bound(lambda c: -c.entropy - c.sum(c.normal(variances=c.variances**2) - c.spread()),
+                     lambda c: -c.entropy - c.sum(c.normal(variances=(c.variances + c.s2[:, None])**2))),
+              _bound(lambda c: -c.entropy - c.sum(c.normal(variances=c.variances**2) - c.spread())),
+              _bound(below=lambda c: -c.entropy
+                     - c.sum(c.normal(variances=(c.variances + c.s2[:, None])**2))),
+              says="`variances` were taken for standard deviations (or rooted once too often): they are "
+                   "variances already. `torch.distributions.Normal` takes a standard deviation.",
               hint="Does log N divide by v, or by v²?"),
+        wrong("widths added", _bound(below=lambda c: -c.entropy - c.sum(c.normal(variances=(
+              c.variances.sqrt() + (c.log_variance[:, None] / 2).exp())**2))),
+              says="You added standard deviations. Of two independent draws the variances add.",
+              hint="Two draws with deviations 3 and 4: what is that of their sum, 7 or 5?"),
         wrong("mean over the units",
               _bound(lambda c: -c.entropy / len(c.means[0]) - c.sum(c.exact / len(c.means[0])),
                      lambda c: -c.entropy / len(c.means[0]) - c.sum(c.widened / len(c.means[0]))),
@@ -1904,8 +1925,9 @@ def _log_mean_of_reverse(c: Code) -> Tensor:
     teaching_notes="Draw both bounds and a Monte Carlo value against the distance of two components: they "
                    "touch where q lies in one component alone, and where all components are the same. Then "
                    "ask which of the two may be trained on, and why a bound from below is no loss.")
-def kl_bounds(mean: torch.Tensor, log_variance: torch.Tensor, weights: torch.Tensor,
-              means: torch.Tensor, variances: torch.Tensor) -> tuple:
+def kl_bounds(mean: torch.Tensor, log_variance: torch.Tensor,
+              weights: torch.Tensor, means: torch.Tensor,
+              variances: torch.Tensor) -> tuple:
     """Bounds of KL(q ‖ p), nats: above and below, (batch,) each.
 
     mean, log_variance: (batch, latent), of the encoder's law;
@@ -1922,7 +1944,6 @@ def kl_bounds(mean: torch.Tensor, log_variance: torch.Tensor, weights: torch.Ten
     widened = log_normal(apart, variances + s2)
     above, below = ((weights.log() + e).logsumexp(1) for e in (exact, widened))
     return -entropy - above, -entropy - below
-
 
 
 # --- which failure is it? -----------------------------------------------------------------------------------
@@ -1951,7 +1972,7 @@ WOULD_SHOW = {
 SHOWS_INSTEAD = {
     "KL divided by the batch": "Here the reported bound lies far above the recomputed one, and the "
                                "divergence is far larger than in the other panels.",
-    "symmetric start": "Here the information is 0 from the first round to the last, with all weights alike, "
+    "symmetric start": "Here the information is 0 for round after round, with all weights alike, "
                        "while the divergence is what it is elsewhere.",
     "healthy": "Here all components stay, the two bounds rise a little apart, and both accuracies are one "
                "curve.",
@@ -2031,7 +2052,7 @@ diagnose = CurvesExercise(
               hint="What is the smallest weight here, times K?"),
         wrong("a bound that rises taken for health", "2: healthy",
               says="The VAE learns, and the bound rises. The mixture has learnt nothing: the information is "
-                   "0 from first to last.",
+                   "0 for round after round.",
               hint="What does an image's number tell of its component in this panel?"),
         wrong("all alike taken for a mix-up", "2: messages to the wrong images",
               says="Every image is sent the same message here, and the two divergences agree. Whose message "

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nemlib import data
 from nemlib.evaluate import clustering
@@ -87,7 +87,7 @@ class Talk:
     restarts: int = 30                      # of the sampler, from k-means++; its best begins
     first_sweeps: int = 40
     landmarks: int = 0                      # if there are any, the start is by neighbours
-    sweeps: int = 1                         # a round: more, and the mixture leaves a good start before the VAE follows
+    sweeps: int = 1                         # a round; many of them leave a good start before the VAE follows
     means: bool = False
     reinitialise: bool = False
 
@@ -146,7 +146,7 @@ class RecordedState(LearningState):
         return kept
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Takes what a checkpoint holds, or what `shipped` gives: then the networks stay as they are where there are none."""
+        """Takes what a checkpoint holds, or what `shipped` gives: networks that are not in it stay as they are."""
         if "mixture.weights" in state_dict:
             places = {"mixture.": "vae.prior.gmm.", "network.": "vae."}
             state_dict = super().state_dict() | {renamed(name, places): tensor for name, tensor in state_dict.items()}
@@ -178,7 +178,9 @@ class RecordedLearning(MutualLearner):
 
     module: RecordedState
 
-    def __init__(self, model: VAEGMM, pictures: Pictures, state: RecordedState, last_step: int, **options: Any) -> None:
+    def __init__(
+        self, model: VAEGMM, pictures: Pictures, state: RecordedState, last_step: int, **options: Any
+    ) -> None:
         super().__init__(model, **options)
         self.module, self.pictures, self.last_step, self.at, self.epoch = state, pictures, last_step, 0, 0
 
@@ -453,9 +455,12 @@ class ProjectLearner(MutualLearner):
 
     module: ProjectState
 
-    def __init__(self, model: VAEGMM, pictures: Pictures, project: ProjectSettings, steps: int, **options: Any) -> None:
+    def __init__(
+        self, model: VAEGMM, pictures: Pictures, project: ProjectSettings, steps: int, **options: Any
+    ) -> None:
         super().__init__(model, **options)
-        self.module, self.pictures, self.project, self.steps, self.at = ProjectState(model), pictures, project, steps, 0
+        self.module, self.pictures, self.project = ProjectState(model), pictures, project
+        self.steps, self.at = steps, 0
 
     def beta(self, step: int) -> float:
         """1; and 1 / batch in the second round where that fault is made."""
@@ -560,7 +565,10 @@ def project_presets(message: str, divide: bool) -> dict[str, ProjectSettings]:
 
 
 def curves(name: str, preset: str = "book", seed: int | None = None) -> dict[str, tuple[Tensor, Tensor]]:
-    """A recorded run's looks, {"accuracy": (epochs, values), …}: `CURVES`. Raises ResultError where nothing is recorded."""
+    """A recorded run's looks, {"accuracy": (epochs, values), …}: `CURVES`.
+
+    Raises ResultError where nothing is recorded.
+    """
     tensors, how = results.load(name, preset).weights(seed), settings_of(name, preset)
     steps, values = tensors["record.steps"], tensors["record.values"]
     done = steps > 0
