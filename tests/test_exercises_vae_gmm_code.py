@@ -102,8 +102,7 @@ def test_hints_and_solutions_are_at_hand(exercise):
 
 @pytest.mark.parametrize("exercise, misconception", MISCONCEPTIONS)
 def test_each_misconception_is_recognised_under_its_own_name(exercise, misconception):
-    mutants = misconception.mutants
-    for seed, mutant in [*((None, mutant) for mutant in mutants), (1, mutants[0])]:
+    for seed, mutant in zip(itertools.cycle((None, 1)), misconception.mutants):
         answer = mutant.parts if isinstance(mutant, check.Slip) else mutant
         chance = {} if seed is None else {"generator": generator(seed)}
         verdict = exercise(answer, **chance)
@@ -355,6 +354,8 @@ TWO_SLIPS = [      # the first part that is wrong is named
     ("posterior", lambda x, r, kappa, m, scale, nu: (
         kappa + r.sum(), posterior_of_numpy(x, r, kappa, m, scale, nu)[1], scale + 7, nu + r.sum() + 1),
      "nu_k", "one degree too many", "`kappa_k`, `mean_k`"),
+    ("posterior", lambda x, r, kappa, m, scale, nu: (kappa + r.sum() + 0.5, m, scale - 9, nu + r.sum() + 0.5),
+     "mean_k", "the prior's mean alone", "none of them"),
     ("kl_bounds", lambda c, ell, w, m, v: (bounds_of_torch(c, ell, torch.ones_like(w), m, v)[0],
                                            bounds_of_torch(c, 2 * ell, w, m, v)[1]),
      "above", "weights forgotten", "none of them"),
@@ -387,8 +388,10 @@ UNLISTED = [      # what the verdict says beside "not yet"
     ("posterior", lambda *case: [2 * part for part in posterior_of_numpy(*case)], "grows by as much as"),
     ("posterior", lambda x, r, kappa, m, scale, nu: (kappa + r.sum(), m, scale[0], nu + r.sum()),
      "`inverse_scale_k`: Your answer has shape"),
-    ("posterior", lambda x, r, kappa, m, scale, nu: (kappa + 1, m, scale - 9, nu + 1), "trace"),
+    ("posterior", lambda x, r, kappa, m, scale, nu: (kappa + 2, m + 1, scale - 9, nu + 2), "trace"),
     ("kl_bounds", lambda *case: bounds_of_torch(*case)[0], "2 things are asked for"),
+    ("kl_bounds", lambda *case: (bounds_of_torch(*case)[0], torch.cat([bounds_of_torch(*case)[1], case[2]])),
+     "`below`: Your answer has shape"),
     ("kl_bounds", lambda *case: [bound - 50 for bound in bounds_of_torch(*case)], "never negative"),
     ("kl_bounds", lambda *case: (lambda a, b: (a, a + 1))(*bounds_of_torch(*case)), "never below"),
 ]

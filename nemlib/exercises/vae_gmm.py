@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from nemlib.exercises.core import FunctionExercise, Help, Trial, agree, matches, wrong
+from nemlib.exercises.core import FunctionExercise, Help, Trial, agree, wrong
 from nemlib.exercises.derivation import Instance, LongDerivation, Step
 from nemlib.exercises.expressions import expression, names_in
 from nemlib.exercises.forms import normal_form
-from nemlib.exercises.gan import QuizExercise
 from nemlib.exercises.layers import GradualExercise, ShapedExercise, Slip
+from nemlib.exercises.quiz import QuizExercise
 from nemlib.exercises.verdict import Verdict
 
 __all__ = ["EXERCISES", "hint", "solution", "responsibility", "m_step_proof", "square_proof",
@@ -445,12 +445,15 @@ def _conjugate_instance(dimensions: int, count: int, generator: torch.Generator)
     xbar = tuple(math.fsum(column) / count for column in zip(*x))
     m_new = tuple((kappa * one + count * other) / (kappa + count) for one, other in zip(m, xbar))
 
+    rows = precision.tolist()
+
     def dist(a: tuple, b: tuple) -> float:
-        apart = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
-        return (apart @ precision @ apart).item()
+        apart = [one - other for one, other in zip(a, b, strict=True)]
+        return math.fsum(one * entry * other for one, row in zip(apart, rows)
+                         for entry, other in zip(row, apart))
 
     def tr(matrix: tuple) -> float:
-        return (torch.tensor(matrix, dtype=torch.float64) * precision).sum().item()
+        return math.fsum(a * b for one, other in zip(matrix, rows, strict=True) for a, b in zip(one, other))
 
     centred = torch.tensor(x, dtype=torch.float64) - torch.tensor(xbar, dtype=torch.float64)
     tables = {"Winv": inverse_scale, "S": centred.T @ centred}
@@ -1074,10 +1077,16 @@ class PartwiseExercise(GradualExercise, ShapedExercise):
 
     def _of_part(self, k: int, verdict: Verdict, trials: Sequence[Trial],
                  mistaken: Callable) -> Verdict | None:
-        """The verdict of the misconception that part k alone matches."""
-        alone = [Trial(one.shown, self._piece(one.truth, k), self._piece(one.yours, k)) for one in trials]
-        found = next((one for one in self.misconceptions if matches(
-            one, alone, lambda mutant, n: self._piece(mistaken(mutant, n), k), self.tolerance)), None)
+        """The verdict of the misconception that part k alone matches: of one that spoils no other, if any."""
+        def fits(mutant: Slip, alone: bool) -> bool:
+            others = [j for j in range(len(self.parts)) if j != k] if alone else []
+            rows = ((mistaken(mutant, n), one) for n, one in enumerate(trials))
+            return all(row.shape == one.truth.shape and agree(self._piece(row, k), self._piece(one.yours, k))
+                       and all(agree(self._piece(row, j), self._piece(one.truth, j)) for j in others)
+                       for row, one in rows)
+
+        found = next((one for alone in (True, False) for one in self.misconceptions
+                      if any(fits(mutant, alone) for mutant in one.mutants)), None)
         if found is None:
             return None
         begin = f"There may be more than one slip: look at `{self.parts[k]}` first."
@@ -1736,7 +1745,7 @@ def _log_mean_of_reverse(c: Code) -> Tensor:
     PartwiseExercise, title="A divergence, from above and below", difficulty=2, minutes=18, points=4,
     equations=("eq-vg-expected-log-joint", "eq-vg-kl-above", "eq-vg-kl-below"),
     parts=("above", "below"), shapes=lambda mean, *rest: ((len(mean),),) * 2,
-    sizes=lambda numbers: (numbers // 2,) * 2,
+    sizes=lambda numbers: (numbers // 2, numbers - numbers // 2),
     statement="""
         The divergence of an encoder's law $q = \\mathcal{N}(c, \\operatorname{diag} s^2)$ from a mixture
         has no closed form. Compute, for each image of a batch, a number that is never below it and one
@@ -1955,10 +1964,10 @@ PANELS = {1: "KL divided by the batch", 2: "symmetric start", 3: "healthy", 4: "
 WOULD_SHOW = {
     "dead component": "A dead component has a weight that is next to nothing and stays there, while the "
                       "others go on.",
-    "healthy": "In a healthy run all components stay, the two bounds rise together, a little apart, and what "
-               "is reported is what a recount finds.",
     "picked by labels": "Who picks by labels reports an accuracy that never falls, and a recount of the "
                         "state that is kept lies below it.",
+    "healthy": "In a healthy run all components stay, the two bounds rise together, a little apart, and what "
+               "is reported is what a recount finds.",
     "posterior collapse": "In a posterior collapse the divergence goes to 0, for the latent points tell "
                           "nothing of their images.",
     "messages to the wrong images": "If messages go to the wrong images, an image is drawn to where another "
@@ -1984,21 +1993,7 @@ SHOWS_INSTEAD = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class CurvesExercise(QuizExercise):
-    """The quiz on curves, with this chapter's last words."""
-
-    when_right: str
-    look_first: str
-
-    def examine(self, answer: object, generator: torch.Generator) -> Verdict:
-        verdict = super().examine(answer, generator)
-        if verdict.passed:
-            return replace(verdict, message=self.when_right)
-        return verdict if verdict.misconception else replace(verdict, hint=self.look_first)
-
-
-diagnose = CurvesExercise(
+diagnose = QuizExercise(
     name="diagnose", title="Which failure is it?", chapter=5, difficulty=1, minutes=10, points=3,
     equations=("eq-vg-bound", "eq-vg-kl-over-batch", "eq-vg-information"),
     right=PANELS, causes=tuple(WOULD_SHOW), would_show=WOULD_SHOW, shows_instead=SHOWS_INSTEAD,
@@ -2044,43 +2039,43 @@ diagnose = CurvesExercise(
               hint="How many nats does the second row show?"),
         wrong("one for all taken for none", "2: posterior collapse",
               says="The mixture tells the images no more apart, but the code does: the divergence is well "
-                   "above 0 and the bound rises as it should. It is the components that are all the same.",
+                   "above 0 and the bound as high as elsewhere. It is the components that are all the same.",
               hint="Is the divergence 0 in this panel?"),
         wrong("all alike taken for one dead", "2: dead component",
               says="The smallest weight times K is 1: all components have the same weight. None is dead, but "
                    "all are the same.",
               hint="What is the smallest weight here, times K?"),
-        wrong("a bound that rises taken for health", "2: healthy",
-              says="The VAE learns, and the bound rises. The mixture has learnt nothing: the information is "
-                   "0 for round after round.",
+        wrong("a good bound taken for health", "2: healthy",
+              says="The VAE learns, and its bound is no worse than elsewhere. The mixture has learnt "
+                   "nothing: the information is 0 for round after round.",
               hint="What does an image's number tell of its component in this panel?"),
         wrong("all alike taken for a mix-up", "2: messages to the wrong images",
               says="Every image is sent the same message here, and the two divergences agree. Whose message "
                    "it is makes no difference.",
               hint="Do the two divergences part?"),
         wrong("success taken for a choice", "3: picked by labels",
-              says="The accuracy is good, but the recount gives the same curve, and it falls in some rounds: "
-                   "nobody has chosen.",
-              hint="Can a running maximum fall?"),
-        wrong("a rare component taken for a dead one", "3: dead component",
-              says="The smallest component is small, and stays alive: its weight is a good part of 1/K in "
-                   "all rounds.",
-              hint="Where does the dotted curve end in this panel, and where in panel 6?"),
+              says="The accuracy is good, and the recount gives the same curve in every round: nobody has "
+                   "chosen.",
+              hint="How far apart are the dashed and the solid curve of the last row?"),
+        wrong("a component looked for in vain", "3: dead component",
+              says="The smallest weight times K is near 1 throughout: all five components are in use.",
+              hint="In which panel does the dotted curve lie at 0?"),
         wrong("the label's price taken for a mix-up", "3: messages to the wrong images",
               says="What is reported lies a little below the bound: a message names one component, and "
                    "naming costs. A message that went to the wrong image costs nats.",
               hint="Which panel shows a gap several times as wide?"),
         wrong("a bound below taken for health", "4: healthy",
-              says="Both bounds rise, but they stay far apart: the images are drawn to components that are "
-                   "not theirs, and the information is low.",
+              says="The reported bound rises, but it stays far below the recomputed one: the images are "
+                   "drawn to components that are not theirs, and the information falls, and the accuracy "
+                   "with it.",
               hint="Why is the divergence from what was sent so much larger than that from the mixture?"),
         wrong("below taken for above", "4: KL divided by the batch",
               says="The reported bound lies below the recomputed one here. A KL that is divided makes the "
                    "report look better, not worse.",
               hint="Which of the two bounds is the higher one?"),
-        wrong("little information taken for none", "4: symmetric start", "4: posterior collapse",
-              says="The information is low here, but not 0, and the divergences are not 0 either. What is "
-                   "peculiar is that they part.",
+        wrong("information that falls taken for none", "4: symmetric start", "4: posterior collapse",
+              says="The information falls here, but it began high, and the divergences are not 0. What is "
+                   "peculiar is that the two divergences part.",
               hint="Which two curves are far apart in this panel only?"),
         wrong("a running maximum believed", "5: healthy",
               says="All bounds are well. But the reported accuracy is a staircase that never falls, and the "
