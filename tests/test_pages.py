@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CHECKER = ROOT / "tests" / "browser" / "pages.mjs"
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-TIMEOUT = 300       # seconds for all pages
+TIMEOUT = 700       # seconds for all pages: a chapter takes the better part of a minute
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 

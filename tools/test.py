@@ -23,7 +23,9 @@ def main() -> int:
         "PYTHONWARNINGS": "ignore::DeprecationWarning",
     }
     command = [sys.executable, "-m", "pytest", "tests", "book", "--nbval-lax", "--nbval-current-env",
-               "--numprocesses", os.environ.get("WORKERS", "2"), "--dist", "loadscope", "--quiet",
+               "--numprocesses", os.environ.get("WORKERS", "2"), "--dist", "loadscope",
+               "--no-loadscope-reorder",   # else two files that need the built book come last and wait together
+               "--quiet",
                "--durations", "12", *sys.argv[1:]]
     started = time.perf_counter()
     code = subprocess.run(command, cwd=ROOT, env=environment).returncode
