@@ -340,14 +340,14 @@ def sample(built: Built, settings: Any, count: int, random: torch.Generator) -> 
 # --- The same model in one piece: VaDE ----------------------------------------------------------------------
 
 
-class Learnt(Silent):
-    """Before the first fit nothing is said; after it the prior is VaDE's, which learns by the same gradient."""
+@dataclass(frozen=True, eq=False)
+class Learnt(Soft):
+    """VaDE's prior, which learns by the same gradient as the networks, in the place of what the mixture would say."""
 
-    def __init__(self, prior: VaDEPrior) -> None:
-        object.__setattr__(self, "prior", prior)
+    learnt: VaDEPrior
 
     def kl(self, prior: ComposedPrior, q: Gaussian, rows: Tensor) -> Tensor:
-        return self.prior.kl(q, rows)
+        return self.learnt.kl(q, rows)
 
 
 class OnePieceLearning(RecordedLearning):
